@@ -1,0 +1,261 @@
+//! What members say to each other on the data connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::document::DocumentVersion;
+use crate::ids::{CacheId, GroupId, MemberId, Version, ViewNumber};
+use crate::member::Member;
+use crate::operation::{Answer, Operation, OperationId, Outcome, Refusal};
+use crate::view::View;
+
+/// Every message, with what its sender always says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The view that the sender has installed.
+    pub view: ViewNumber,
+    /// Newest view that the sender is confirmed past (S-2).
+    pub confirmed_past: ViewNumber,
+    /// The message.
+    pub message: Message,
+}
+
+/// The messages. Every one may be lost, delayed, repeated or reordered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    // Views
+    /// A view, to whoever showed an older one or is told of a change.
+    ViewIs(Arc<View>),
+    /// Asks for the sender's view.
+    ViewRequest,
+    /// The sender has installed the view in the envelope.
+    Installed,
+
+    // Exclusion
+    /// The sender does not get echoes from these members.
+    Suspects(Vec<MemberId>),
+    /// Asks for a vote to exclude `suspects` from the view of `version`.
+    VoteRequest {
+        /// What the vote is bound to.
+        version: DocumentVersion,
+        /// Tells the proposer's rounds apart.
+        round: u64,
+        /// Who is to be excluded.
+        suspects: Vec<MemberId>,
+    },
+    /// A vote: from now on its giver answers no ping of the suspects.
+    Vote {
+        /// As asked.
+        version: DocumentVersion,
+        /// As asked.
+        round: u64,
+        /// For each suspect, how long the giver's promises to it still run.
+        promises: Vec<(MemberId, Duration)>,
+    },
+    /// The proposer has not sent its swap for rounds up to this one and never will: their votes are given back.
+    VoteRelease {
+        /// As asked.
+        version: DocumentVersion,
+        /// This round and all before it.
+        round: u64,
+    },
+
+    // Joining and leaving
+    /// Asks to join. Also carries proof that older incarnations of the same platform identity have ended.
+    Join {
+        /// The joiner; `joined` is not yet set.
+        member: Box<Member>,
+        /// Whether it holds what makes its platform identity exclusive.
+        exclusive: bool,
+        /// Members that it has reached on both ports.
+        reached: Vec<MemberId>,
+        /// An earlier incarnation within the same process that has released.
+        formerly: Option<MemberId>,
+    },
+    /// The sender has reached this joiner on both ports.
+    Reached(MemberId),
+    /// The joiner can't be admitted, and why.
+    JoinRefused(String),
+    /// The sender wants to leave; repeated until `LeaveGranted`.
+    Leave,
+    /// The leaver owns nothing any more and may stop.
+    LeaveGranted,
+    /// The leaver serves, pings, echoes and votes no more.
+    Stopped,
+    /// The leaver's (or superseded incarnation's) own promises have run out too.
+    Released(MemberId),
+    /// The sender knows the document to say these are proved dead.
+    ProvedDead(Vec<MemberId>),
+    /// The sender's copies of these groups, incoming in the envelope's view, are complete.
+    InSync(Vec<GroupId>),
+
+    // Writes
+    /// Ordered writes of one group, from its primary.
+    Replicate {
+        /// Which group.
+        group: GroupId,
+        /// In order of version.
+        writes: Vec<Write>,
+        /// Everything up to here is stable.
+        stable: Version,
+    },
+    /// The sender holds these writes.
+    Replicated {
+        /// Which group.
+        group: GroupId,
+        /// Their versions.
+        versions: Vec<Version>,
+    },
+    /// Everything up to these versions is stable.
+    Stable(Vec<(GroupId, Version)>),
+    /// Asks a primary to remove these entries, if their versions still are these: the sender is over its bound.
+    Evict(Vec<Eviction>),
+
+    // Promotion and transfer
+    /// A new primary asks what its owner holds above `above`, and everyone that it has installed the view.
+    Collect {
+        /// Which group.
+        group: GroupId,
+        /// The asker's watermark.
+        above: Version,
+    },
+    /// The answer to `Collect`.
+    Collected {
+        /// Which group.
+        group: GroupId,
+        /// As asked.
+        above: Version,
+        /// The sender's watermark.
+        stable: Version,
+        /// Writes above `above`, newest of each key.
+        writes: Vec<Write>,
+    },
+    /// An incoming member asks for a part of the state transfer.
+    Pull {
+        /// Which group.
+        group: GroupId,
+        /// The incoming member's own number of this transfer.
+        transfer: u64,
+        /// Part wanted, from 0, each once the one before has come.
+        part: u64,
+    },
+    /// A part of the state transfer.
+    Part {
+        /// Which group.
+        group: GroupId,
+        /// As asked.
+        transfer: u64,
+        /// As asked.
+        part: u64,
+        /// Records at their present versions.
+        writes: Vec<Write>,
+        /// Whether this is the last part; then `results` holds the remembered results too.
+        last: bool,
+        /// Remembered results of operations.
+        results: Vec<RememberedResult>,
+        /// The watermark.
+        stable: Version,
+    },
+    /// The primary knows no such transfer or is not serving: begin again.
+    PullRefused {
+        /// Which group.
+        group: GroupId,
+        /// As asked.
+        transfer: u64,
+    },
+
+    // Operations
+    /// An app's operation, to the owner that shall decide it. Valid only in the envelope's view.
+    Forward {
+        /// Its identity.
+        id: OperationId,
+        /// All operations of this entry below this sequence are over.
+        over_below: u64,
+        /// The operation.
+        operation: Operation,
+    },
+    /// The decision on a forwarded operation.
+    Forwarded {
+        /// Its identity.
+        id: OperationId,
+        /// The decision; `Err` with `Applied::No` is certain for this attempt.
+        result: Result<Answer, Refusal>,
+    },
+}
+
+/// A write as it travels: one record, and the result to remember for its operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Write {
+    /// Which cache.
+    pub cache: CacheId,
+    /// The app's key.
+    pub key: Bytes,
+    /// Its place in the group's order.
+    pub version: Version,
+    /// The new record.
+    pub body: WriteBody,
+    /// What a retry of the operation is answered.
+    pub result: Option<RememberedResult>,
+}
+
+/// The record that a write leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WriteBody {
+    /// A value.
+    Entry {
+        /// The bytes.
+        value: Bytes,
+        /// As stored.
+        content_type: Option<Arc<str>>,
+        /// Version of the value.
+        etag: Version,
+        /// Time to live that was left when the message was made.
+        remaining: Option<Duration>,
+        /// How old the value was when the message was made.
+        age: Duration,
+    },
+    /// Removed.
+    Tombstone,
+}
+
+/// The result of an applied operation, for its retries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedResult {
+    /// The operation.
+    pub id: OperationId,
+    /// The app's `Idempotency-Key`, hashed.
+    pub idempotency: Option<u128>,
+    /// Version of its write.
+    pub version: Version,
+    /// What its app is told.
+    pub outcome: Outcome,
+}
+
+/// A request to evict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eviction {
+    /// Which group.
+    pub group: GroupId,
+    /// Which cache.
+    pub cache: CacheId,
+    /// The app's key.
+    pub key: Bytes,
+    /// The version seen.
+    pub version: Version,
+}
+
+/// A ping on the failure-detection connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// The view that the pinger has installed.
+    pub view: ViewNumber,
+    /// The pinger's own clock, in nanoseconds: only its maker reads it.
+    pub sent: u64,
+    /// Newest view that the pinger is confirmed past.
+    pub confirmed_past: ViewNumber,
+    /// When this is an answer: the view and send time of the ping that it echoes.
+    pub echo: Option<(ViewNumber, u64)>,
+}
