@@ -134,7 +134,10 @@ impl Lease {
     pub(crate) fn block(&self, suspects: &[MemberId], now: Time) -> Vec<(MemberId, Duration)> {
         let mut state = self.state();
         state.blocked.extend(suspects.iter().copied());
-        suspects.iter().map(|&id| (id, state.promised.get(&id).map_or(Duration::ZERO, |until| until.since(now)))).collect()
+        suspects
+            .iter()
+            .map(|&id| (id, state.promised.get(&id).map_or(Duration::ZERO, |until| until.since(now))))
+            .collect()
     }
 
     /// Takes votes back: only `still` stay blocked.

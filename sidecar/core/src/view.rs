@@ -120,9 +120,9 @@ impl View {
         if self.replicas(group) != Replicas::All {
             return listed.collect();
         }
-        let rest = (0u16..).zip(&self.members).filter(|(i, _)| {
-            !placement.owners.contains(i) && !placement.incoming.iter().any(|x| x.member == *i)
-        });
+        let rest = (0u16..)
+            .zip(&self.members)
+            .filter(|(i, _)| !placement.owners.contains(i) && !placement.incoming.iter().any(|x| x.member == *i));
         listed.chain(rest.map(|(_, m)| m.id)).collect()
     }
 
