@@ -1,1 +1,14 @@
-//! placeholder
+//! Settings: one set of types for the file, the environment, the command line and the documentation.
+//!
+//! [`Settings::load`] joins the sources in rising order of weight (defaults, file, environment, `--set`), checks
+//! everything and reports every fault at once. Depends on no other crate of the project.
+
+mod fault;
+mod load;
+mod settings;
+mod text;
+
+pub use fault::{Fault, Faults, Origin};
+pub use load::{Base, Loaded, Sources};
+pub use settings::*;
+pub use text::{format_size, format_span, parse_size, parse_span};
