@@ -1,0 +1,3 @@
+module example.com/sidegrid/sessions
+
+go 1.24
