@@ -1,1 +1,27 @@
-//! placeholder
+//! How members talk: frames, mutual TLS, peer identity, connections and the choice of an address.
+//!
+//! Start at [`Mesh`]: one incarnation's connections to its peers. [`codec`] holds the frames, [`tls`] the rules of
+//! identity, [`failure_detection`] the thread that pings.
+
+pub mod address;
+pub mod authority;
+pub mod clock;
+pub mod codec;
+pub mod counters;
+pub mod heartbeat;
+pub mod identity;
+pub mod limits;
+pub mod listeners;
+pub mod mesh;
+pub mod tls;
+
+pub use authority::{Authority, AuthorityError, Leaf, LeafRequest};
+pub use clock::Clock;
+pub use codec::{CodecError, decode_envelope, encode_envelope};
+pub use counters::{Counters, Plane};
+pub use heartbeat::Heartbeat;
+pub use identity::MemberIdentity;
+pub use limits::NetLimits;
+pub use listeners::Listeners;
+pub use mesh::{Inbound, Mesh, MeshSettings, NetError};
+pub use tls::{TlsConfig, TlsError, TlsMode};

@@ -1,0 +1,321 @@
+//! Frames: `{length: u32 big-endian, format: u8, kind: u8}` and a postcard body. The length counts what follows it.
+//!
+//! Decoding takes bytes of anybody: each fault is an error, nothing panics, and no more is held than one frame of the
+//! largest allowed size.
+
+use bytes::{Buf, Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sidegrid_core::ClusterUid;
+use sidegrid_core::member::Member;
+use sidegrid_core::message::{Envelope, Ping};
+use tokio_util::codec::Decoder;
+
+use crate::counters::Plane;
+
+/// The frame format that this build writes (F-1).
+pub const FORMAT: u8 = 1;
+/// The oldest frame format that this build reads.
+pub const OLDEST_FORMAT: u8 = 1;
+
+/// Bytes before the body.
+const HEADER: usize = 6;
+/// Bytes of the header that the length counts.
+const COUNTED: usize = 2;
+/// Largest hello: names and addresses.
+pub(crate) const HELLO_BYTES: usize = 16 << 10;
+/// Largest ping.
+pub(crate) const PING_BYTES: usize = 1 << 10;
+
+/// The kinds of frame, as they stand in the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// First on each connection, in both directions.
+    Hello = 1,
+    /// A message of the core.
+    Envelope = 2,
+    /// A ping or its echo.
+    Ping = 3,
+}
+
+impl Kind {
+    fn of(byte: u8) -> Option<Kind> {
+        match byte {
+            1 => Some(Kind::Hello),
+            2 => Some(Kind::Envelope),
+            3 => Some(Kind::Ping),
+            _ => None,
+        }
+    }
+}
+
+/// How each side of a connection introduces itself: the dialer first, then the side that accepted it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Oldest and newest frame format that the sender reads.
+    pub formats: (u8, u8),
+    /// Its cluster.
+    pub cluster: ClusterUid,
+    /// The port that it means to talk to.
+    pub plane: Plane,
+    /// Itself; the id must be its certificate's.
+    pub member: Member,
+}
+
+/// A frame that came in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// An introduction.
+    Hello(Box<Hello>),
+    /// A message.
+    Envelope(Box<Envelope>),
+    /// A ping or its echo.
+    Ping(Ping),
+}
+
+/// Bytes that are no frame this build takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The frame's format is not one that this build speaks (F-1).
+    #[error("frame format {format} is not among those spoken here, {OLDEST_FORMAT} to {FORMAT}")]
+    UnknownFormat {
+        /// As received.
+        format: u8,
+    },
+    /// There is no such kind of frame.
+    #[error("unknown kind of frame {kind}")]
+    UnknownKind {
+        /// As received.
+        kind: u8,
+    },
+    /// Another kind of frame was due here.
+    #[error("a frame of kind {kind:?} is out of place")]
+    WrongKind {
+        /// As received.
+        kind: Kind,
+    },
+    /// The frame is larger than allowed.
+    #[error("a frame of {length} bytes is larger than the {limit} allowed")]
+    TooLarge {
+        /// As its header says.
+        length: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// The frame is shorter than its header, or the bytes end within it.
+    #[error("the frame is cut short")]
+    Truncated,
+    /// The body is not what its kind says.
+    #[error("the frame's body is malformed")]
+    Malformed,
+    /// Bytes follow the frame or its body.
+    #[error("{bytes} bytes follow where the frame ends")]
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+}
+
+impl CodecError {
+    /// A stable label.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            CodecError::UnknownFormat { .. } => "unknown-format",
+            CodecError::UnknownKind { .. } => "unknown-kind",
+            CodecError::WrongKind { .. } => "wrong-kind",
+            CodecError::TooLarge { .. } => "frame-too-large",
+            CodecError::Truncated => "frame-truncated",
+            CodecError::Malformed => "frame-malformed",
+            CodecError::Trailing { .. } => "frame-trailing",
+        }
+    }
+}
+
+/// The whole frame of a message.
+///
+/// # Panics
+/// Never with the protocol's types, which postcard can always write; a frame of 4 GiB or more would.
+#[must_use]
+pub fn encode_envelope(envelope: &Envelope) -> Bytes {
+    encode(Kind::Envelope, envelope)
+}
+
+/// The message of a whole frame.
+///
+/// # Errors
+/// What keeps the bytes from being exactly one frame with a message.
+pub fn decode_envelope(frame: Bytes) -> Result<Envelope, CodecError> {
+    let limit = frame.len();
+    match decode_whole(&frame, limit)? {
+        Frame::Envelope(envelope) => Ok(*envelope),
+        other => Err(CodecError::WrongKind { kind: other.kind() }),
+    }
+}
+
+/// The frame in `bytes`, which must be exactly one, of at most `limit` bytes after its length field.
+///
+/// # Errors
+/// What keeps the bytes from being exactly one frame.
+pub fn decode_whole(bytes: &[u8], limit: usize) -> Result<Frame, CodecError> {
+    let Some(header) = Header::read(bytes, limit)? else { return Err(CodecError::Truncated) };
+    let end = HEADER + header.body;
+    let body = bytes.get(HEADER..end).ok_or(CodecError::Truncated)?;
+    if bytes.len() > end {
+        return Err(CodecError::Trailing { bytes: bytes.len() - end });
+    }
+    Raw { kind: header.kind, body }.decode()
+}
+
+/// The whole frame of an introduction.
+pub(crate) fn encode_hello(hello: &Hello) -> Bytes {
+    encode(Kind::Hello, hello)
+}
+
+/// The whole frame of a ping or echo.
+pub(crate) fn encode_ping(ping: &Ping) -> Bytes {
+    encode(Kind::Ping, ping)
+}
+
+/// Bytes that a frame has after its length field, which is what bounds count.
+pub(crate) fn counted(frame: &Bytes) -> usize {
+    frame.len() - HEADER + COUNTED
+}
+
+fn encode<T: Serialize>(kind: Kind, body: &T) -> Bytes {
+    let header = vec![0, 0, 0, 0, FORMAT, kind as u8];
+    let mut frame = postcard::to_extend(body, header).expect("the protocol's types can be written");
+    let length = u32::try_from(frame.len() - HEADER + COUNTED).expect("a frame is far smaller than 4 GiB");
+    frame[..4].copy_from_slice(&length.to_be_bytes());
+    Bytes::from(frame)
+}
+
+struct Header {
+    kind: Kind,
+    body: usize,
+}
+
+impl Header {
+    /// The header at the start of `bytes`; none while it is not yet whole. Judges the length as soon as it is there.
+    fn read(bytes: &[u8], limit: usize) -> Result<Option<Header>, CodecError> {
+        let Some((length, rest)) = bytes.split_first_chunk::<4>() else { return Ok(None) };
+        // A length that does not fit is one that is too large.
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        if length < COUNTED {
+            return Err(CodecError::Truncated);
+        }
+        if length > limit {
+            return Err(CodecError::TooLarge { length, limit });
+        }
+        let Some(&[format, kind]) = rest.first_chunk::<COUNTED>() else { return Ok(None) };
+        if !(OLDEST_FORMAT..=FORMAT).contains(&format) {
+            return Err(CodecError::UnknownFormat { format });
+        }
+        let kind = Kind::of(kind).ok_or(CodecError::UnknownKind { kind })?;
+        Ok(Some(Header { kind, body: length - COUNTED }))
+    }
+}
+
+struct Raw<'a> {
+    kind: Kind,
+    body: &'a [u8],
+}
+
+impl Raw<'_> {
+    fn decode(&self) -> Result<Frame, CodecError> {
+        Ok(match self.kind {
+            Kind::Hello => Frame::Hello(Box::new(self.body()?)),
+            Kind::Envelope => Frame::Envelope(Box::new(self.body()?)),
+            Kind::Ping => Frame::Ping(self.body()?),
+        })
+    }
+
+    fn body<T: DeserializeOwned>(&self) -> Result<T, CodecError> {
+        match postcard::take_from_bytes(self.body) {
+            Ok((value, [])) => Ok(value),
+            Ok((_, rest)) => Err(CodecError::Trailing { bytes: rest.len() }),
+            Err(_) => Err(CodecError::Malformed),
+        }
+    }
+}
+
+impl Frame {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Frame::Hello(_) => Kind::Hello,
+            Frame::Envelope(_) => Kind::Envelope,
+            Frame::Ping(_) => Kind::Ping,
+        }
+    }
+}
+
+/// Cuts a stream of bytes into frames that are not yet decoded, so that a reader can make room for one first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cutter {
+    limit: usize,
+}
+
+/// One frame as cut from the stream.
+#[derive(Debug)]
+pub(crate) struct Cut(Bytes);
+
+impl Cutter {
+    /// Allows frames of up to `limit` bytes after their length field.
+    pub(crate) fn new(limit: usize) -> Cutter {
+        Cutter { limit }
+    }
+
+    /// Allows another size from the next frame on.
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+}
+
+impl Cut {
+    /// Bytes of the whole frame.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What it says.
+    pub(crate) fn decode(&self) -> Result<Frame, CodecError> {
+        decode_whole(&self.0, self.0.len())
+    }
+}
+
+impl Decoder for Cutter {
+    type Item = Cut;
+    type Error = ReadError;
+
+    fn decode(&mut self, stream: &mut BytesMut) -> Result<Option<Cut>, ReadError> {
+        let Some(header) = Header::read(stream, self.limit)? else { return Ok(None) };
+        let whole = HEADER + header.body;
+        if stream.len() < whole {
+            // Grows with what has come, not with what a header announces.
+            stream.reserve((whole - stream.len()).min(READ_STEP));
+            return Ok(None);
+        }
+        let frame = Bytes::copy_from_slice(&stream[..whole]);
+        stream.advance(whole);
+        if stream.is_empty() && whole > READ_STEP {
+            // One large frame must not leave a large buffer behind on every connection.
+            *stream = BytesMut::new();
+        }
+        Ok(Some(Cut(frame)))
+    }
+}
+
+/// Most that a reader's buffer grows at once.
+const READ_STEP: usize = 256 << 10;
+
+/// Why nothing more can be read from a connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
