@@ -1,0 +1,106 @@
+# Everything that a person or CI runs. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# Programs that are run as real processes (members, simulator, bare server) are built once, in the profile `fast`;
+# tests beside the code run in the debug profile. Nothing is built in both, but for what both are made of.
+SIDEGRID_BIN := $(TARGET_DIR)/fast/sidegrid
+export SIDEGRID_BIN
+CACHE := $(or $(SIDEGRID_CACHE),$(HOME)/.cache/sidegrid)
+LOCKED := $(if $(CI),--locked)
+CARGO_DENY_VERSION := 0.20.2
+GO_MODULES = $(dir $(shell git ls-files '*go.mod'))
+# Network namespaces need root.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env env "PATH=$$PATH")
+
+# The order is from cheap to dear, so that a slip shows early.
+TIERS := lint house unit conformance deny sim demo faults
+SEEDS ?= 50000
+JOBS ?= 2
+
+.PHONY: help install demo demo-local test $(TIERS:%=test-%) bench sim-long bugs-long faults-long deny deny-advisories \
+  generate sidecar clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## Install the Debian packages that the rest needs; at once when they are there
+	@.ci/install-packages
+
+demo: demo-local ## See it work: three members, three web services, one member killed
+
+demo-local: install sidecar ## The same, on this machine without Kubernetes (DEMO_EXIT=1 ends it after the show)
+	@deploy/demo/demo.sh
+
+sidecar: ## Build the sidecar as the demo, the fault tests and the benchmarks run it
+	@cargo build --quiet --profile fast $(LOCKED) --package sidegrid
+
+test: install ## Run every tier, each with its time
+	@tests/tiers.sh $(TIERS)
+
+test-lint: ## Tier: format and lints, Rust and Go
+	cargo fmt --all --check
+	@# Apart, since the simulator's feature `planted-bugs` would else be on everywhere.
+	cargo clippy --quiet $(LOCKED) --workspace --exclude sidegrid-sim --all-targets -- --deny warnings
+	cargo clippy --quiet $(LOCKED) --package sidegrid-sim --all-targets -- --deny warnings
+	for script in $$(git ls-files '*.sh' .ci); do bash -n "$$script"; done
+	for module in $(GO_MODULES); do (cd "$$module"; unformatted=$$(gofmt -l .); \
+	  [ -z "$$unformatted" ] || { echo "gofmt: $$module: $$unformatted"; exit 1; }; go vet ./...); done
+
+test-house: ## Tier: the code's own habits (layers, sizes, cited rules, texts)
+	cargo test --quiet $(LOCKED) --package sidegrid-house
+
+test-unit: ## Tier: unit, property and process tests beside the code
+	cargo test --quiet $(LOCKED) --workspace \
+	  --exclude sidegrid-sim --exclude sidegrid-house --exclude sidegrid-conformance
+	cd deploy/examples/sessions && go test -count=1 -v ./...
+
+test-conformance: ## Tier: every registry kind against the one suite
+	cargo test --quiet $(LOCKED) --package sidegrid-conformance
+
+test-deny: ## Tier: licences, banned crates and sources of what comes in from outside
+	@$(MAKE) deny
+
+test-sim: ## Tier: the simulator's short form (some hundred seeds, planted bugs)
+	cargo test --quiet $(LOCKED) --profile fast --package sidegrid-sim
+
+test-demo: ## Tier: the demo does what it says
+	DEMO_EXIT=1 $(MAKE) demo-local
+
+test-faults: sidecar ## Tier: real processes in network namespaces, short form (needs root)
+	cd tests/faults && $(AS_ROOT) go test -count=1 -v -timeout 25m ./...
+
+sim-long: ## Simulate SEEDS=50000 runs on JOBS=2 cores; prints seeds a minute and the coverage of each rule
+	cargo run --quiet --profile fast --package sidegrid-sim -- run --seeds $(SEEDS) --jobs $(JOBS)
+
+bugs-long: ## Plant each known bug and show how many seeds it takes the simulator to see it
+	cargo run --quiet --profile fast --package sidegrid-sim -- bugs
+
+faults-long: sidecar ## The fault tests' long form (an hour or two, needs root); prints the figures
+	cd tests/faults && SIDEGRID_LONG=1 $(AS_ROOT) go test -count=1 -v -timeout 3h ./...
+
+bench: sidecar ## Figures beside a bare server in the same run: throughput as a ratio, memory, start, size
+	cd tests/bench && go run .
+
+deny: ## Check what comes in from outside against deny.toml
+	@PATH="$(CACHE)/tools/bin:$$PATH"; \
+	if ! cargo deny --version >/dev/null 2>&1; then \
+	  echo "building cargo-deny $(CARGO_DENY_VERSION) once, into $(CACHE)/tools"; \
+	  CARGO_TARGET_DIR="$(CACHE)/tools/build" cargo install --quiet --locked --version $(CARGO_DENY_VERSION) \
+	    --root "$(CACHE)/tools" cargo-deny; \
+	  rm -rf "$(CACHE)/tools/build"; \
+	fi; \
+	cargo deny --log-level warn check bans licenses sources
+
+deny-advisories: ## Check for known vulnerabilities (fetches the advisory database)
+	@PATH="$(CACHE)/tools/bin:$$PATH"; cargo deny check advisories
+
+generate: ## Write the files that come from the types again (OpenAPI)
+	SIDEGRID_GENERATE=1 cargo test --quiet --package sidegrid openapi
+
+clean: ## Remove what was built
+	cargo clean --quiet
