@@ -3,12 +3,18 @@
 //! [`Settings::load`] joins the sources in rising order of weight (defaults, file, environment, `--set`), checks
 //! everything and reports every fault at once. Depends on no other crate of the project.
 
+mod check;
+mod contradiction;
 mod fault;
 mod load;
+mod schema;
 mod settings;
+mod sources;
+mod suggest;
 mod text;
 
 pub use fault::{Fault, Faults, Origin};
 pub use load::{Base, Loaded, Sources};
+pub use schema::{FIELDS, Field, Kind, reference};
 pub use settings::*;
 pub use text::{format_size, format_span, parse_size, parse_span};
