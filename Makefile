@@ -52,21 +52,21 @@ test-lint: ## Tier: format and lints, Rust and Go
 	  [ -z "$$unformatted" ] || { echo "gofmt: $$module: $$unformatted"; exit 1; }; go vet ./...); done
 
 test-house: ## Tier: the code's own habits (layers, sizes, cited rules, texts)
-	cargo test --quiet $(LOCKED) --package sidegrid-house
+	cargo test --quiet $(LOCKED) --no-fail-fast --package sidegrid-house
 
 test-unit: ## Tier: unit, property and process tests beside the code
-	cargo test --quiet $(LOCKED) --workspace \
+	cargo test --quiet $(LOCKED) --no-fail-fast --workspace \
 	  --exclude sidegrid-sim --exclude sidegrid-house --exclude sidegrid-conformance
 	cd deploy/examples/sessions && go test -count=1 -v ./...
 
 test-conformance: ## Tier: every registry kind against the one suite
-	cargo test --quiet $(LOCKED) --package sidegrid-conformance
+	cargo test --quiet $(LOCKED) --no-fail-fast --package sidegrid-conformance
 
 test-deny: ## Tier: licences, banned crates and sources of what comes in from outside
 	@$(MAKE) deny
 
 test-sim: ## Tier: the simulator's short form (some hundred seeds, planted bugs)
-	cargo test --quiet $(LOCKED) --profile fast --package sidegrid-sim
+	cargo test --quiet $(LOCKED) --no-fail-fast --profile fast --package sidegrid-sim
 
 test-demo: ## Tier: the demo does what it says
 	DEMO_EXIT=1 $(MAKE) demo-local
