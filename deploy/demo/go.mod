@@ -1,0 +1,3 @@
+module example.com/sidegrid/demo
+
+go 1.24
