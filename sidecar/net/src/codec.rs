@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use sidegrid_core::ClusterUid;
 use sidegrid_core::member::Member;
 use sidegrid_core::message::{Envelope, Ping};
-use tokio_util::codec::Decoder;
 
 use crate::counters::Plane;
 
@@ -253,8 +252,9 @@ impl Frame {
 }
 
 /// Cuts a stream of bytes into frames that are not yet decoded, so that a reader can make room for one first.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Cutter {
+    stream: BytesMut,
     limit: usize,
 }
 
@@ -265,14 +265,54 @@ pub(crate) struct Cut(Bytes);
 impl Cutter {
     /// Allows frames of up to `limit` bytes after their length field.
     pub(crate) fn new(limit: usize) -> Cutter {
-        Cutter { limit }
+        Cutter { stream: BytesMut::new(), limit }
     }
 
     /// Allows another size from the next frame on.
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
+
+    /// The next whole frame, if it has come.
+    ///
+    /// # Errors
+    /// The stream is not one of frames, and nothing more can be cut from it.
+    pub(crate) fn cut(&mut self) -> Result<Option<Cut>, CodecError> {
+        let Some(header) = Header::read(&self.stream, self.limit)? else { return Ok(None) };
+        let whole = HEADER + header.body;
+        if self.stream.len() < whole {
+            return Ok(None);
+        }
+        let frame = if whole < COPIED {
+            // A copy of its own, so that a small frame kept somewhere does not keep the buffer of its neighbours.
+            let frame = Bytes::copy_from_slice(&self.stream[..whole]);
+            self.stream.advance(whole);
+            frame
+        } else {
+            self.stream.split_to(whole).freeze()
+        };
+        Ok(Some(Cut(frame)))
+    }
+
+    /// Where the next bytes of the stream go. Grows with what has come, not with what a header announces.
+    pub(crate) fn room(&mut self) -> &mut BytesMut {
+        if self.stream.capacity() - self.stream.len() < READ_MIN {
+            self.stream.reserve(self.stream.len().clamp(READ_MIN, READ_MAX));
+        }
+        &mut self.stream
+    }
+
+    /// Whether the stream may end here.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.stream.is_empty()
+    }
 }
+
+/// Frames below this size are copied out of the buffer.
+const COPIED: usize = 16 << 10;
+/// Least and most that a reader's buffer grows at once.
+const READ_MIN: usize = 4 << 10;
+const READ_MAX: usize = 256 << 10;
 
 impl Cut {
     /// Bytes of the whole frame.
@@ -284,38 +324,4 @@ impl Cut {
     pub(crate) fn decode(&self) -> Result<Frame, CodecError> {
         decode_whole(&self.0, self.0.len())
     }
-}
-
-impl Decoder for Cutter {
-    type Item = Cut;
-    type Error = ReadError;
-
-    fn decode(&mut self, stream: &mut BytesMut) -> Result<Option<Cut>, ReadError> {
-        let Some(header) = Header::read(stream, self.limit)? else { return Ok(None) };
-        let whole = HEADER + header.body;
-        if stream.len() < whole {
-            // Grows with what has come, not with what a header announces.
-            stream.reserve((whole - stream.len()).min(READ_STEP));
-            return Ok(None);
-        }
-        let frame = Bytes::copy_from_slice(&stream[..whole]);
-        stream.advance(whole);
-        if stream.is_empty() && whole > READ_STEP {
-            // One large frame must not leave a large buffer behind on every connection.
-            *stream = BytesMut::new();
-        }
-        Ok(Some(Cut(frame)))
-    }
-}
-
-/// Most that a reader's buffer grows at once.
-const READ_STEP: usize = 256 << 10;
-
-/// Why nothing more can be read from a connection.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ReadError {
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    Codec(#[from] CodecError),
 }

@@ -1,18 +1,26 @@
 //! How members talk: frames, mutual TLS, peer identity, connections and the choice of an address.
 //!
 //! Start at [`Mesh`]: one incarnation's connections to its peers. [`codec`] holds the frames, [`tls`] the rules of
-//! identity, [`failure_detection`] the thread that pings.
+//! identity, `failure_detection.rs` the thread that pings.
 
+mod accepted;
 pub mod address;
 pub mod authority;
 pub mod clock;
 pub mod codec;
+mod connection;
+mod context;
 pub mod counters;
+mod data;
+mod failure_detection;
 pub mod heartbeat;
 pub mod identity;
 pub mod limits;
 pub mod listeners;
 pub mod mesh;
+mod outbox;
+mod peers;
+mod reports;
 pub mod tls;
 
 pub use authority::{Authority, AuthorityError, Leaf, LeafRequest};
