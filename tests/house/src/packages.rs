@@ -70,7 +70,7 @@ const DOORS: [(&str, &[&str]); 7] = [
     ("rcgen", &["sidegrid-net"]),
     ("x509-parser", &["sidegrid-net"]),
     ("serde_yaml_ng", &["sidegrid-config"]),
-    ("axum", &["sidegrid", "sidegrid-bench-bare"]),
+    ("axum", &["sidegrid", "sidegrid-bare"]),
     ("tracing-subscriber", &["sidegrid"]),
 ];
 

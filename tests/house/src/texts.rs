@@ -157,6 +157,35 @@ fn slug(heading: &str) -> String {
     kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
+/// Entries of a component → file map that are not there: in tables below a heading like "### `folder`: …", the names in
+/// backquotes of each first column, which lie in that folder; without a folder in the heading they are whole paths.
+#[must_use]
+pub fn off_the_map(map: &str, files: &[SourceFile]) -> Faults {
+    let is_there = |path: &str| files.iter().any(|f| f.path == path || f.path.starts_with(&format!("{path}/")));
+    let mut folder = None;
+    let mut faults = Vec::new();
+    for line in map.lines() {
+        if let Some(heading) = line.strip_prefix("### ") {
+            folder = Some(quoted(heading).next().map(|name| format!("{name}/")).unwrap_or_default());
+        } else if line.starts_with("## ") {
+            folder = None;
+        }
+        let (Some(folder), Some(row)) = (&folder, line.strip_prefix("| ")) else { continue };
+        for name in quoted(row.split(" | ").next().unwrap_or_default()) {
+            let path = format!("{folder}{}", name.trim_end_matches('/'));
+            if !is_there(&path) {
+                faults.push(format!("{path}: on the map, but not there"));
+            }
+        }
+    }
+    faults
+}
+
+/// What a line has in backquotes.
+fn quoted(line: &str) -> impl Iterator<Item = &str> {
+    line.split('`').skip(1).step_by(2)
+}
+
 /// The commands of a section's code blocks, one a line; none if the section isn't there.
 #[must_use]
 pub fn commands(text: &str, heading: &str) -> Option<Vec<String>> {

@@ -5,7 +5,7 @@ use std::process::Command;
 use sidegrid_house::assert_none;
 use sidegrid_house::makefile::{targets, unexplained, unknown_targets};
 use sidegrid_house::repository::{SourceFile, files, read, root};
-use sidegrid_house::texts::{commands, dangling, of_one_workplace};
+use sidegrid_house::texts::{commands, dangling, of_one_workplace, off_the_map};
 
 #[test]
 fn nothing_of_one_workplace_is_named() {
@@ -35,6 +35,17 @@ fn a_dangling_link_is_seen() {
     for text in ["[b](B.md)", "[b](docs/B.md#death)", "`docs/C.md`", "[b](#nowhere)"] {
         assert_eq!(dangling(&[there.clone(), SourceFile::new("A.md", text)]).len(), 1, "{text}");
     }
+}
+
+#[test]
+fn the_map_leads_to_files() {
+    let files = files().unwrap();
+    let map = read("docs/ARCHITECTURE.md").unwrap();
+    assert_none("component → file map", &off_the_map(&map, &files));
+    assert!(map.matches("### `sidecar/").count() >= 6, "the map lists each crate");
+    let wrong =
+        "## Map\n### `sidecar/core/src`: core\n| `lib.rs`, `gone.rs` | what |\n### Around\n| `tests/sim` | `x` |\n";
+    assert_eq!(off_the_map(wrong, &files), ["sidecar/core/src/gone.rs: on the map, but not there"]);
 }
 
 #[test]
