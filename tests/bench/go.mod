@@ -1,0 +1,3 @@
+module example.com/sidegrid/bench
+
+go 1.24
