@@ -1,0 +1,199 @@
+//! The listening sockets of the cache API and the admin port.
+//!
+//! The supervisor binds them once and hands them to each member that it starts, so that an app's connection waits a
+//! moment in the kernel's queue while the member restarts, instead of being refused. They travel over a socket that
+//! is the member's standard input.
+
+use std::fs;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use sidegrid_config::Settings;
+
+/// The sockets, bound and listening.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// The cache API.
+    pub(crate) http: TcpListener,
+    /// Health, metrics and the console.
+    pub(crate) admin: TcpListener,
+    /// The cache API's Unix socket.
+    pub(crate) socket: Option<UnixListener>,
+}
+
+/// A socket that can't be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BoundError {
+    /// A port.
+    #[error("{setting}: can't listen on {address}: {source}; choose another or end what uses it")]
+    Port { setting: &'static str, address: SocketAddr, source: io::Error },
+    /// The Unix socket.
+    #[error("http.socket: can't listen on {}: {source}; choose another path or none", path.display())]
+    Socket { path: PathBuf, source: io::Error },
+    /// The handover between supervisor and member.
+    #[error("the listening sockets did not come from the supervisor: {0}")]
+    Handover(#[from] io::Error),
+}
+
+impl Bound {
+    /// Binds all of them.
+    ///
+    /// # Errors
+    /// All that can't be bound.
+    pub(crate) fn bind(settings: &Settings) -> Result<Bound, Vec<BoundError>> {
+        let http = port("http.listen", settings.http.listen);
+        let admin = port("admin.listen", settings.admin.listen);
+        let socket = settings.http.socket.as_deref().map(unix).transpose();
+        match (http, admin, socket) {
+            (Ok(http), Ok(admin), Ok(socket)) => Ok(Bound { http, admin, socket }),
+            (http, admin, socket) => Err([http.err(), admin.err(), socket.err()].into_iter().flatten().collect()),
+        }
+    }
+
+    /// Puts a copy of every socket into a new stream, of which the receiver's end is returned.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(crate) fn hand_over(&self) -> io::Result<OwnedFd> {
+        let (giver, taker) = UnixStream::pair()?;
+        let mut sockets = vec![self.http.as_fd(), self.admin.as_fd()];
+        sockets.extend(self.socket.as_ref().map(AsFd::as_fd));
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&sockets)) {
+            return Err(io::Error::other("no room for the sockets"));
+        }
+        sendmsg(&giver, &[IoSlice::new(&[0])], &mut control, SendFlags::empty())?;
+        Ok(taker.into())
+    }
+
+    /// For the member: takes the sockets from its standard input.
+    ///
+    /// # Errors
+    /// When they are not there.
+    pub(crate) fn take_over() -> Result<Bound, BoundError> {
+        let stream = io::stdin().as_fd().try_clone_to_owned()?;
+        receive(stream.as_fd())
+    }
+}
+
+fn receive(stream: impl AsFd) -> Result<Bound, BoundError> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let received = recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC);
+    received.map_err(io::Error::from)?;
+    let mut sockets = control.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(sockets) => sockets.collect::<Vec<OwnedFd>>(),
+        _ => Vec::new(),
+    });
+    let mut next = || sockets.next().ok_or_else(|| io::Error::other("too few of them"));
+    let (http, admin) = (TcpListener::from(next()?), TcpListener::from(next()?));
+    Ok(Bound { http, admin, socket: sockets.next().map(UnixListener::from) })
+}
+
+fn port(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BoundError> {
+    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|source| BoundError::Port { setting, address, source })
+}
+
+/// Any user of this host may ask the cache, as on the loopback port; the socket's folder is what keeps others out.
+fn unix(path: &Path) -> Result<UnixListener, BoundError> {
+    let bind = || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|source| BoundError::Socket { path: path.to_owned(), source })
+}
+
+/// Removes a socket file that nobody listens on any more, and nothing else.
+///
+/// # Errors
+/// When somebody listens on it, or it can't be removed.
+pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found if found.as_ref().is_ok_and(|found| found.file_type().is_socket()) => {}
+        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+        Err(error) => return Err(error),
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    fn settings(folder: &Path) -> Settings {
+        let mut settings = Settings::default();
+        settings.http.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        settings.admin.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        settings.http.socket = Some(folder.join("deep/http.sock"));
+        settings
+    }
+
+    #[test]
+    fn what_was_handed_over_answers_on_the_same_addresses() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let bound = Bound::bind(&settings).unwrap();
+        let (http, admin) = (bound.http.local_addr().unwrap(), bound.admin.local_addr().unwrap());
+        let taken = receive(bound.hand_over().unwrap()).unwrap();
+        drop(bound);
+        assert_eq!(taken.http.local_addr().unwrap(), http);
+        assert_eq!(taken.admin.local_addr().unwrap(), admin);
+        taken.socket.as_ref().unwrap().set_nonblocking(false).unwrap();
+        let mut app = UnixStream::connect(settings.http.socket.unwrap()).unwrap();
+        app.write_all(b"hi").unwrap();
+        let mut greeting = [0; 2];
+        taken.socket.unwrap().accept().unwrap().0.read_exact(&mut greeting).unwrap();
+        assert_eq!(&greeting, b"hi");
+        TcpStream::connect(http).unwrap();
+    }
+
+    #[test]
+    fn every_socket_that_cannot_be_had_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(folder.path());
+        let taken = Bound::bind(&settings).unwrap();
+        settings.http.listen = taken.http.local_addr().unwrap();
+        let faults: Vec<String> = Bound::bind(&settings).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(faults.len(), 2);
+        assert!(faults[0].starts_with("http.listen: can't listen on 127.0.0.1:"), "{faults:?}");
+        assert!(faults[1].starts_with("http.socket: can't listen on "), "{faults:?}");
+    }
+
+    #[test]
+    fn only_a_dead_socket_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        remove_stale(&path).unwrap();
+        assert!(!path.exists());
+        fs::write(&path, "precious").unwrap();
+        remove_stale(&path).unwrap_err();
+        assert!(path.exists());
+    }
+}

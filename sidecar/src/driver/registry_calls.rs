@@ -1,0 +1,107 @@
+//! Registry calls: each in a task of its own with a bounded wait, its answer an event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidegrid_core::ClusterUid;
+use sidegrid_core::document::Document;
+use sidegrid_core::event::{CallId, RegistryAnswer, RegistryCall};
+use sidegrid_registry::{Registry, RegistryError, Swap};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::grid::Grid;
+use crate::spawner::Spawner;
+
+/// Calls under way at once. The core asks for one at a time; a few more may still wait out their time.
+const CALLS_AT_ONCE: usize = 16;
+
+/// Makes the core's registry calls.
+#[derive(Clone)]
+pub(super) struct RegistryCalls {
+    registry: Arc<dyn Registry>,
+    cluster: ClusterUid,
+    timeout: Duration,
+    spawner: Spawner,
+    grid: Grid,
+    permits: Arc<Semaphore>,
+    answers: mpsc::Sender<(CallId, RegistryAnswer)>,
+}
+
+impl RegistryCalls {
+    /// Where the answers come out.
+    pub(super) fn new(
+        registry: Arc<dyn Registry>,
+        cluster: ClusterUid,
+        timeout: Duration,
+        spawner: Spawner,
+        grid: Grid,
+    ) -> (RegistryCalls, mpsc::Receiver<(CallId, RegistryAnswer)>) {
+        // One place for each call under way: giving an answer never waits.
+        let (answers, receiver) = mpsc::channel(CALLS_AT_ONCE);
+        let permits = Arc::new(Semaphore::new(CALLS_AT_ONCE));
+        (RegistryCalls { registry, cluster, timeout, spawner, grid, permits, answers }, receiver)
+    }
+
+    /// Starts a call. False, and nothing started, when there are too many under way (B-1).
+    pub(super) fn start(&self, call: CallId, request: RegistryCall) -> bool {
+        self.grid.counters().registry_calls.add_one();
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            self.grid.counters().registry_errors.add_one();
+            return false;
+        };
+        let calls = self.clone();
+        self.spawner.spawn("registry call", async move {
+            let answer = calls.answer(request).await;
+            // Refused only when the incarnation that asked is over.
+            let _over = calls.answers.try_send((call, answer));
+            drop(permit);
+        });
+        true
+    }
+
+    async fn answer(&self, request: RegistryCall) -> RegistryAnswer {
+        let answered = tokio::time::timeout(self.timeout, self.ask(request)).await;
+        let failure = match answered {
+            Ok(Ok(answer)) => match self.foreign(&answer) {
+                None => return answer,
+                Some(cluster) => {
+                    tracing::error!("the registry's document is of another cluster, {cluster}; not following it");
+                    "foreign_cluster"
+                }
+            },
+            Ok(Err(error)) => {
+                if !error.is_retryable() {
+                    tracing::error!("{error}");
+                }
+                error.reason()
+            }
+            Err(_) => "timeout",
+        };
+        tracing::debug!(failure, "registry call failed");
+        self.grid.counters().registry_errors.add_one();
+        RegistryAnswer::Failed
+    }
+
+    async fn ask(&self, request: RegistryCall) -> Result<RegistryAnswer, RegistryError> {
+        let swapped = |swap| match swap {
+            Swap::Done => RegistryAnswer::Swapped,
+            Swap::Conflict(there) => RegistryAnswer::Conflict(there.map(Arc::new)),
+        };
+        match request {
+            RegistryCall::Read => Ok(RegistryAnswer::Document(self.registry.read().await?.map(Arc::new))),
+            RegistryCall::Create(document) => self.registry.create(Arc::unwrap_or_clone(document)).await.map(swapped),
+            RegistryCall::Swap { expected, next } => {
+                self.registry.swap(expected, Arc::unwrap_or_clone(next)).await.map(swapped)
+            }
+        }
+    }
+
+    /// The other cluster that a document is of: its members hold certificates that ours don't trust.
+    fn foreign(&self, answer: &RegistryAnswer) -> Option<ClusterUid> {
+        let there: Option<&Arc<Document>> = match answer {
+            RegistryAnswer::Document(there) | RegistryAnswer::Conflict(there) => there.as_ref(),
+            _ => None,
+        };
+        there.map(|document| document.cluster).filter(|&cluster| cluster != self.cluster)
+    }
+}

@@ -1,0 +1,299 @@
+//! Errors as apps see them: `application/problem+json` (RFC 9457).
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use sidegrid_core::Version;
+use sidegrid_core::operation::{Applied, Refusal, RefusalReason};
+use utoipa::ToSchema;
+
+use super::Reply;
+use super::answer::etag;
+
+/// What every `type` begins with.
+pub(crate) const TYPE_PREFIX: &str = "https://sidegrid.dev/problems/";
+
+/// The kinds of problem. Words, statuses and `retryable` are part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    BadKey,
+    BadParameter,
+    BadHeader,
+    BadRequest,
+    NotAvailableYet,
+    ForeignOrigin,
+    NoSuchEntry,
+    NoSuchCache,
+    NoSuchPath,
+    MethodNotAllowed,
+    BodyTimeout,
+    NotANumber,
+    Overflow,
+    UnknownOperation,
+    ConditionFailed,
+    ValueTooLarge,
+    WrongHost,
+    Overloaded,
+    NoLease,
+    NoOwner,
+    Rebalancing,
+    Timeout,
+    Full,
+}
+
+/// What is fixed for a kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About {
+    pub(crate) word: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) status: StatusCode,
+    pub(crate) retryable: bool,
+}
+
+impl Kind {
+    /// Every kind, by status.
+    pub(crate) const ALL: [Kind; 23] = [
+        Kind::BadKey,
+        Kind::BadParameter,
+        Kind::BadHeader,
+        Kind::BadRequest,
+        Kind::NotAvailableYet,
+        Kind::ForeignOrigin,
+        Kind::NoSuchEntry,
+        Kind::NoSuchCache,
+        Kind::NoSuchPath,
+        Kind::MethodNotAllowed,
+        Kind::BodyTimeout,
+        Kind::NotANumber,
+        Kind::Overflow,
+        Kind::UnknownOperation,
+        Kind::ConditionFailed,
+        Kind::ValueTooLarge,
+        Kind::WrongHost,
+        Kind::Overloaded,
+        Kind::NoLease,
+        Kind::NoOwner,
+        Kind::Rebalancing,
+        Kind::Timeout,
+        Kind::Full,
+    ];
+
+    /// What is fixed for this kind.
+    pub(crate) const fn about(self) -> About {
+        const fn about(word: &'static str, status: StatusCode, retryable: bool, title: &'static str) -> About {
+            About { word, title, status, retryable }
+        }
+        match self {
+            Kind::BadKey => about("bad-key", StatusCode::BAD_REQUEST, false, "The key can't be used"),
+            Kind::BadParameter => {
+                about("bad-parameter", StatusCode::BAD_REQUEST, false, "A query parameter can't be used")
+            }
+            Kind::BadHeader => about("bad-header", StatusCode::BAD_REQUEST, false, "A header can't be used"),
+            Kind::BadRequest => about("bad-request", StatusCode::BAD_REQUEST, false, "The request can't be used"),
+            Kind::NotAvailableYet => {
+                about("not-available-yet", StatusCode::BAD_REQUEST, false, "This is not available yet")
+            }
+            Kind::ForeignOrigin => {
+                about("foreign-origin", StatusCode::FORBIDDEN, false, "Web pages of this origin are not allowed")
+            }
+            Kind::NoSuchEntry => about("no-such-entry", StatusCode::NOT_FOUND, false, "The cache holds no such entry"),
+            Kind::NoSuchCache => about("no-such-cache", StatusCode::NOT_FOUND, false, "There is no such cache"),
+            Kind::NoSuchPath => about("no-such-path", StatusCode::NOT_FOUND, false, "There is no such path"),
+            Kind::MethodNotAllowed => {
+                about("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false, "The path has no such method")
+            }
+            Kind::BodyTimeout => {
+                about("body-timeout", StatusCode::REQUEST_TIMEOUT, true, "The body did not arrive in time")
+            }
+            Kind::NotANumber => about("not-a-number", StatusCode::CONFLICT, false, "The value is not a counter"),
+            Kind::Overflow => about("overflow", StatusCode::CONFLICT, false, "The counter would pass 64 bits"),
+            Kind::UnknownOperation => {
+                about("unknown-operation", StatusCode::CONFLICT, false, "The operation is too old to be known")
+            }
+            Kind::ConditionFailed => {
+                about("condition-failed", StatusCode::PRECONDITION_FAILED, false, "The condition does not hold")
+            }
+            Kind::ValueTooLarge => {
+                about("value-too-large", StatusCode::PAYLOAD_TOO_LARGE, false, "The value is too large")
+            }
+            Kind::WrongHost => {
+                about("wrong-host", StatusCode::MISDIRECTED_REQUEST, false, "The request is meant for another host")
+            }
+            Kind::Overloaded => about("overloaded", StatusCode::TOO_MANY_REQUESTS, true, "Too much is under way"),
+            Kind::NoLease => {
+                about("no-lease", StatusCode::SERVICE_UNAVAILABLE, true, "The member may not serve at the moment")
+            }
+            Kind::NoOwner => about("no-owner", StatusCode::SERVICE_UNAVAILABLE, true, "Nobody owns the key yet"),
+            Kind::Rebalancing => {
+                about("rebalancing", StatusCode::SERVICE_UNAVAILABLE, true, "The key is moving to another member")
+            }
+            Kind::Timeout => about("timeout", StatusCode::SERVICE_UNAVAILABLE, true, "No answer in time"),
+            Kind::Full => about("full", StatusCode::INSUFFICIENT_STORAGE, false, "The cache is full"),
+        }
+    }
+}
+
+/// The body of a problem.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// Stable URI of the kind of problem: `https://sidegrid.dev/problems/` and a word.
+    #[serde(rename = "type")]
+    #[schema(example = "https://sidegrid.dev/problems/condition-failed")]
+    kind: &'a str,
+    /// What kind of problem it is, for people.
+    title: &'a str,
+    /// The HTTP status.
+    status: u16,
+    /// What it is about this request, for people.
+    detail: &'a str,
+    /// Whether the same request may succeed a little later.
+    retryable: bool,
+    /// Whether the operation took effect: `no` is certain.
+    #[schema(pattern = "^(no|unknown)$")]
+    applied: &'a str,
+    /// For `value-too-large`: the most bytes that a value may have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+}
+
+/// A problem on its way to the app.
+#[derive(Clone, Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: Kind,
+    pub(crate) detail: Cow<'static, str>,
+    applied: Applied,
+    limit: Option<u64>,
+    allow: Option<&'static str>,
+    current: Option<Version>,
+    closes: bool,
+}
+
+impl Problem {
+    /// A problem that was found before anything could be applied.
+    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Problem {
+        let detail = detail.into();
+        Problem { kind, detail, applied: Applied::No, limit: None, allow: None, current: None, closes: false }
+    }
+
+    /// A query parameter of this name is wrong in this way.
+    pub(crate) fn parameter(name: &str, wrong: impl std::fmt::Display) -> Problem {
+        Problem::new(Kind::BadParameter, format!("{}: {wrong}", shortened(name)))
+    }
+
+    /// A header of this name is wrong in this way.
+    pub(crate) fn header(name: &str, wrong: impl std::fmt::Display) -> Problem {
+        Problem::new(Kind::BadHeader, format!("{name}: {wrong}"))
+    }
+
+    /// The path has none but these methods.
+    pub(crate) fn method(allow: &'static str) -> Problem {
+        let detail = format!("it has {allow}");
+        Problem { allow: Some(allow), ..Problem::new(Kind::MethodNotAllowed, detail) }
+    }
+
+    /// The condition of the request does not hold of this version of the entry, or of there being none.
+    pub(crate) fn condition_failed(current: Option<Version>) -> Problem {
+        let detail = match current {
+            Some(_) => "the entry is not the one that the condition names; its ETag is in the header",
+            None => "there is no such entry",
+        };
+        Problem { current, ..Problem::new(Kind::ConditionFailed, detail) }
+    }
+
+    /// A value of more than `limit` bytes.
+    pub(crate) fn too_large(limit: u64) -> Problem {
+        let detail = format!("a value may have at most {limit} bytes (http.maxValueBytes)");
+        Problem { limit: Some(limit), closes: true, ..Problem::new(Kind::ValueTooLarge, detail) }
+    }
+
+    /// The same, after which the connection ends: the rest of the request was not read.
+    pub(crate) fn closing(self) -> Problem {
+        Problem { closes: true, ..self }
+    }
+
+    /// Whether the connection ends with it.
+    pub(crate) fn closes(&self) -> bool {
+        self.closes
+    }
+
+    /// As an answer.
+    pub(crate) fn into_reply(self) -> Reply {
+        let about = self.kind.about();
+        let kind = [TYPE_PREFIX, about.word].concat();
+        let body = ProblemBody {
+            kind: &kind,
+            title: about.title,
+            status: about.status.as_u16(),
+            detail: &self.detail,
+            retryable: about.retryable,
+            applied: match self.applied {
+                Applied::No => "no",
+                Applied::Unknown => "unknown",
+            },
+            limit: self.limit,
+        };
+        // Texts and numbers alone: writing them as JSON can't fail.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut reply = Response::new(Full::new(Bytes::from(body)));
+        *reply.status_mut() = about.status;
+        let headers = reply.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if about.retryable {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(current) = self.current {
+            headers.insert(ETAG, etag(current));
+        }
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        reply
+    }
+}
+
+impl From<Refusal> for Problem {
+    /// Keeps what the core said about having applied it (O-3).
+    fn from(refusal: Refusal) -> Problem {
+        let (kind, detail) = match refusal.reason {
+            RefusalReason::NoLease => (Kind::NoLease, "it is cut off, paused or superseded; it comes back by itself"),
+            RefusalReason::NoOwner => (Kind::NoOwner, "this member knows no view yet, or nobody owns the key"),
+            RefusalReason::Rebalancing => (Kind::Rebalancing, "the key's group is changing its primary"),
+            RefusalReason::Overloaded => (Kind::Overloaded, "a bound on work in flight was reached"),
+            RefusalReason::Full => (Kind::Full, "the cache is at its bound and refuses rather than evicts"),
+            RefusalReason::Timeout => (Kind::Timeout, "the operation's deadline passed"),
+            RefusalReason::UnknownOperation => {
+                (Kind::UnknownOperation, "the Idempotency-Key is older than the results that are remembered")
+            }
+        };
+        Problem { applied: refusal.applied, ..Problem::new(kind, detail) }
+    }
+}
+
+/// A name given by the app, short enough to be shown.
+pub(crate) fn shortened(name: &str) -> Cow<'_, str> {
+    const SHOWN: usize = 64;
+    match name.char_indices().nth(SHOWN) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &name[..end])),
+        None => Cow::Borrowed(name),
+    }
+}
+
+/// The table of problems for the user documentation, in Markdown.
+#[cfg(test)]
+pub(crate) fn reference() -> String {
+    let mut table = String::from("| type | status | retryable | what it says |\n| --- | --- | --- | --- |\n");
+    for kind in Kind::ALL {
+        let About { word, title, status, retryable } = kind.about();
+        let retryable = if retryable { "yes" } else { "no" };
+        table.push_str(&format!("| `{word}` | {} | {retryable} | {title} |\n", status.as_u16()));
+    }
+    table
+}

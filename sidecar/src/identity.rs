@@ -1,0 +1,150 @@
+//! Who this process is to the others, for all its incarnations.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::thread;
+use std::time::Duration;
+
+use rand::random;
+use sidegrid_config::Settings;
+use sidegrid_core::MemberId;
+use sidegrid_core::member::{Locality, Member, PlatformIdentity};
+use sidegrid_net::address::{self, AddressError};
+use sidegrid_net::listeners::BindError;
+use sidegrid_net::{Listeners, Plane};
+use sidegrid_registry::{NameLock, NameLockError, boot_id, machine_id};
+
+/// The protocol versions that this build speaks.
+const PROTOCOLS: (u16, u16) = (1, 1);
+
+/// A lock that the kernel has yet to take back from a process that has just been killed is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+/// What stays the same over incarnations. Holds the name's lock for as long as the process lives (P-1).
+#[derive(Debug)]
+pub(crate) struct Identity {
+    name: String,
+    platform: PlatformIdentity,
+    locality: Locality,
+    data_address: SocketAddr,
+    failure_detection_address: SocketAddr,
+    _lock: NameLock,
+}
+
+/// Why this process can't be anybody.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// Somebody else is, or the lock file can't be made.
+    #[error("member.stateDir: {0}")]
+    Name(#[from] NameLockError),
+    /// The machine has no identity.
+    #[error("can't tell which machine this is: {0}")]
+    Machine(io::Error),
+    /// No usable address.
+    #[error("network.bindAddress: {0}")]
+    Address(#[from] AddressError),
+    /// The ports can't be had.
+    #[error("network: {0}")]
+    Bind(#[from] BindError),
+    /// The kernel can't tell the bound ports.
+    #[error("network: can't tell the bound port: {0}")]
+    Port(io::Error),
+}
+
+/// The stable name: as set, else the host's.
+pub(crate) fn name(settings: &Settings) -> String {
+    let set = settings.member.name.clone().filter(|name| !name.is_empty());
+    set.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+impl Identity {
+    /// Takes the name's lock and the ports between members. Blocks for at most two seconds.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub(crate) fn take(settings: &Settings) -> Result<(Identity, Listeners), IdentityError> {
+        let name = name(settings);
+        let lock = lock(settings, &name)?;
+        let choice = address::choose(&settings.network.bind_address)?;
+        tracing::debug!("bind address {}: {}", choice.address, choice.why);
+        let listeners = Listeners::bind(
+            SocketAddr::new(choice.address, settings.network.data_port),
+            SocketAddr::new(choice.address, settings.network.failure_detection_port),
+        )?;
+        let advertised = settings.network.advertised;
+        let address = advertised.address.unwrap_or(choice.address);
+        let platform = PlatformIdentity::Host {
+            machine: machine_id().map_err(IdentityError::Machine)?,
+            boot: boot_id().map_err(IdentityError::Machine)?,
+            lock: lock.identity().to_owned(),
+        };
+        let member = &settings.member;
+        let identity = Identity {
+            name,
+            platform,
+            locality: Locality {
+                site: member.site.clone(),
+                rack: member.rack.clone(),
+                machine: member.machine.clone(),
+            },
+            data_address: reached_at(&listeners, Plane::Data, address, advertised.port)?,
+            failure_detection_address: reached_at(
+                &listeners,
+                Plane::FailureDetection,
+                address,
+                advertised.failure_detection_port,
+            )?,
+            _lock: lock,
+        };
+        Ok((identity, listeners))
+    }
+
+    /// The stable name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A new incarnation: a random id that is not zero.
+    pub(crate) fn incarnation(&self) -> Member {
+        let id = loop {
+            let id: u64 = random();
+            if id != 0 {
+                break MemberId(id);
+            }
+        };
+        Member {
+            id,
+            name: self.name.clone(),
+            identity: self.platform.clone(),
+            data_address: self.data_address,
+            failure_detection_address: self.failure_detection_address,
+            locality: self.locality.clone(),
+            protocols: PROTOCOLS,
+            joined: 0,
+        }
+    }
+}
+
+fn lock(settings: &Settings, name: &str) -> Result<NameLock, NameLockError> {
+    let mut tries = LOCK_PATIENCE.as_millis() / LOCK_RETRY.as_millis();
+    loop {
+        match NameLock::acquire(&settings.member.state_dir, &settings.cluster.name, name) {
+            Err(NameLockError::Held { .. }) if tries > 0 => {
+                tries -= 1;
+                thread::sleep(LOCK_RETRY);
+            }
+            taken => return taken,
+        }
+    }
+}
+
+fn reached_at(
+    listeners: &Listeners,
+    plane: Plane,
+    address: IpAddr,
+    port: Option<u16>,
+) -> Result<SocketAddr, IdentityError> {
+    let bound = listeners.address(plane).map_err(IdentityError::Port)?;
+    Ok(SocketAddr::new(address, port.unwrap_or(bound.port())))
+}

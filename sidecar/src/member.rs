@@ -1,0 +1,95 @@
+//! The member process: everything that runs in it, put together and taken apart.
+
+use std::io;
+use std::sync::Arc;
+
+use sidegrid_config::Settings;
+use sidegrid_core::Time;
+use sidegrid_net::{Clock, Counters};
+use sidegrid_registry::{FileRegistry, RegistryError};
+use tokio::runtime::Handle;
+
+use crate::bound::Bound;
+use crate::control;
+use crate::grid::{Grid, Phase};
+use crate::identity::{Identity, IdentityError};
+use crate::node::{self, DrainSwitch, NodeSettings};
+use crate::shutdown::{EndSignals, wait_and_drain};
+use crate::spawner::Spawner;
+use crate::sweep;
+
+/// What a member process is started with.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) settings: Settings,
+    pub(crate) bound: Bound,
+    pub(crate) clock: Clock,
+    /// When this process began.
+    pub(crate) began: Time,
+    /// Whether it belongs to a terminal.
+    pub(crate) of_terminal: bool,
+}
+
+/// Why a member can't start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("registry.path: {0}")]
+    Registry(#[from] RegistryError),
+    #[error("the control socket {path}: {source}")]
+    Control { path: String, source: io::Error },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Member {
+    /// Runs until the process shall end; gives the exit code.
+    ///
+    /// # Errors
+    /// When a part can't be started.
+    pub(crate) async fn run(self) -> Result<u8, StartError> {
+        let Member { settings, bound, clock, began, of_terminal } = self;
+        let settings = Arc::new(settings);
+        let signals = EndSignals::listen(of_terminal)?;
+        let spawner = Spawner::new(Handle::current());
+        let grid = Grid::new(&settings, clock);
+        let switch = DrainSwitch::new(grid.clone());
+        let net_counters = Arc::new(Counters::default());
+        if grid.is_clustered() {
+            // First of all: writes of the keys that a predecessor owned wait for it.
+            start_node(&settings, &grid, &switch, &net_counters, &spawner, began)?;
+        }
+        sweep::start(&grid, &spawner);
+        drop(bound);
+        grid.advance(Phase::Running);
+        let grace = settings.shutdown.grace;
+        Ok(wait_and_drain(signals, &grid, &switch, &spawner, grace).await)
+    }
+}
+
+fn start_node(
+    settings: &Arc<Settings>,
+    grid: &Grid,
+    switch: &DrainSwitch,
+    net_counters: &Arc<Counters>,
+    spawner: &Spawner,
+    began: Time,
+) -> Result<(), StartError> {
+    let registry = FileRegistry::new(&settings.registry.path)?;
+    let (identity, listeners) = Identity::take(settings)?;
+    let control = |source| StartError::Control { path: control::path(settings).display().to_string(), source };
+    control::serve(settings, grid, switch, spawner).map_err(control)?;
+    tracing::info!("{} of cluster {} starts", identity.name(), settings.cluster.name);
+    let node = NodeSettings {
+        settings: Arc::clone(settings),
+        identity,
+        listeners,
+        registry: Arc::new(registry),
+        grid: grid.clone(),
+        net_counters: Arc::clone(net_counters),
+        spawner: spawner.clone(),
+        began,
+    };
+    Ok(node::start(node, switch)?)
+}

@@ -1,0 +1,212 @@
+//! One incarnation after another: what each is made from, and the thread that they run on.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::random;
+use sidegrid_config::Settings;
+use sidegrid_core::core::{Core, Setup};
+use sidegrid_core::fault::Bugs;
+use sidegrid_core::limits::Limits;
+use sidegrid_core::{MemberId, Time};
+use sidegrid_net::{Counters, Listeners, Mesh, MeshSettings, NetError, NetLimits};
+use sidegrid_registry::Registry;
+use sidegrid_store::{Store, StoreSettings};
+use tokio::sync::{mpsc, watch};
+
+use crate::agreed;
+use crate::driver::{Driver, End, Sources};
+use crate::grid::cache::bounds;
+use crate::grid::{Grid, Live, Phase};
+use crate::identity::Identity;
+use crate::spawner::Spawner;
+use crate::trust::{Trust, TrustError};
+
+/// Apps' operations waiting for the core; one more is refused as overloaded (B-1).
+const SUBMITS: usize = 16_384;
+/// Messages of peers waiting for the core; above it, reading from peers waits (B-1).
+const INBOUND: usize = 4_096;
+/// Waits between two tries to begin an incarnation.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// An incarnation that lived this long was a success: the next one begins at once.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// What the node is made from.
+pub(crate) struct NodeSettings {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) identity: Identity,
+    pub(crate) listeners: Listeners,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) grid: Grid,
+    pub(crate) net_counters: Arc<Counters>,
+    pub(crate) spawner: Spawner,
+    /// When this process began.
+    pub(crate) began: Time,
+}
+
+/// Why an incarnation can't begin.
+#[derive(Debug, thiserror::Error)]
+enum BeginError {
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+/// A way to tell the node to hand over and leave.
+#[derive(Clone, Debug)]
+pub(crate) struct DrainSwitch {
+    wanted: Arc<watch::Sender<bool>>,
+    grid: Grid,
+}
+
+impl DrainSwitch {
+    /// For a grid with a node, or for one that has none: then there is nothing to hand over.
+    pub(crate) fn new(grid: Grid) -> DrainSwitch {
+        DrainSwitch { wanted: Arc::new(watch::Sender::new(false)), grid }
+    }
+
+    /// Begins to hand over, or goes on with it, and waits until it is done.
+    ///
+    /// # Cancel safety
+    /// When dropped, handing over goes on.
+    pub(crate) async fn drain(&self) {
+        self.grid.advance(Phase::Draining);
+        if !self.grid.is_clustered() {
+            self.grid.advance(Phase::Drained);
+        }
+        self.wanted.send_replace(true);
+        // The sender lives in the grid, so waiting can't fail.
+        let mut phases = self.grid.phases();
+        let _phase = phases.wait_for(|&phase| phase >= Phase::Drained).await;
+    }
+}
+
+/// Starts the node on a thread of its own: the core's turns are never behind other work.
+///
+/// # Errors
+/// When the system refuses a thread or its runtime.
+pub(crate) fn start(node: NodeSettings, switch: &DrainSwitch) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let drain = switch.wanted.subscribe();
+    let spawner = node.spawner.clone();
+    let node = Node { node, drain, trust: None, formerly: None };
+    spawner.thread_critical("core", move || runtime.block_on(node.run()))
+}
+
+struct Node {
+    node: NodeSettings,
+    drain: watch::Receiver<bool>,
+    trust: Option<Arc<Trust>>,
+    formerly: Option<MemberId>,
+}
+
+impl Node {
+    async fn run(mut self) {
+        let clock = self.node.grid.clock().clone();
+        let stopping = self.node.spawner.stopping().clone();
+        let mut wait = RETRY_FIRST;
+        while !stopping.is_cancelled() {
+            let began = clock.now();
+            match self.incarnation().await {
+                Ok(End::Stopped) => return,
+                Ok(End::Superseded) => tracing::warn!("this incarnation is superseded; beginning a new, empty one"),
+                Ok(End::MeshFailed(part)) => {
+                    tracing::error!("{part} ended by itself; beginning a new, empty incarnation");
+                }
+                Err(error) => {
+                    tracing::warn!("can't begin an incarnation: {error}; trying again in {} ms", wait.as_millis());
+                }
+            }
+            if clock.now().since(began) >= SETTLED {
+                wait = RETRY_FIRST;
+                continue;
+            }
+            // Both branches are cancel safe: they hold nothing.
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn incarnation(&mut self) -> Result<End, BeginError> {
+        let trust = self.trust().await?;
+        // Who has handed over comes back as a client only.
+        let leaves = *self.drain.borrow_and_update();
+        if leaves {
+            self.node.grid.advance(Phase::Drained);
+        }
+        let me = self.node.identity.incarnation();
+        let id = me.id;
+        let clock = self.node.grid.clock().clone();
+        let limits = Limits::default();
+        let store = Arc::new(self.store());
+        let setup = Setup {
+            me: me.clone(),
+            exclusive: true,
+            joins: !leaves,
+            agreed: agreed::agreed(&self.node.settings),
+            creates: Some(trust.cluster()),
+            formerly: self.formerly,
+            limits,
+            seed: random(),
+            bugs: Bugs::default(),
+        };
+        let core = Core::new(setup, Arc::clone(&store), clock.now());
+        let (inbound_sender, inbound) = mpsc::channel(INBOUND);
+        let mesh_settings = MeshSettings {
+            cluster: trust.cluster(),
+            me,
+            tls: trust.mode(id)?,
+            limits: NetLimits::default(),
+            lease: core.lease(),
+            clock: clock.clone(),
+            counters: Arc::clone(&self.node.net_counters),
+        };
+        let mesh = {
+            // Connections are served by the process's runtime, not by the core's thread.
+            let _runtime = self.node.spawner.runtime().enter();
+            Mesh::start(mesh_settings, Some(&self.node.listeners), inbound_sender)?
+        };
+        let (submits_sender, submits) = mpsc::channel(SUBMITS);
+        self.node.grid.attach(Live { id, gate: core.gate(), store, submits: submits_sender });
+        self.formerly = Some(id);
+        let sources =
+            Sources { submits, inbound, drain: self.drain.clone(), stopping: self.node.spawner.stopping().clone() };
+        let driver = Driver {
+            me: id,
+            core,
+            mesh,
+            trust,
+            registry: Arc::clone(&self.node.registry),
+            grid: self.node.grid.clone(),
+            clock,
+            spawner: self.node.spawner.clone(),
+            limits,
+            began: self.node.began,
+        };
+        Ok(driver.run(sources).await)
+    }
+
+    async fn trust(&mut self) -> Result<Arc<Trust>, TrustError> {
+        if let Some(trust) = &self.trust {
+            return Ok(Arc::clone(trust));
+        }
+        let trust = Arc::new(Trust::establish(&*self.node.registry, &self.node.settings).await?);
+        self.trust = Some(Arc::clone(&trust));
+        Ok(trust)
+    }
+
+    /// The bounds are in the order of the caches' ids.
+    fn store(&self) -> Store {
+        let caches = agreed::clustered(&self.node.settings)
+            .filter_map(|(name, _)| self.node.settings.caches.get(name))
+            .map(bounds)
+            .collect();
+        Store::new(StoreSettings { groups: self.node.grid.classes().groups(), caches, seed: random() })
+    }
+}

@@ -1,0 +1,230 @@
+//! What the core reports, as log lines and counts: one line per decision, none per request.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidegrid_core::MemberId;
+use sidegrid_core::event::Notice;
+use sidegrid_core::view::View;
+use tracing::{debug, error, info, warn};
+
+use crate::grid::Grid;
+
+/// Tells of one incarnation. Keeps what is needed to call members by their names.
+#[derive(Debug)]
+pub(crate) struct Chronicle {
+    grid: Grid,
+    view: Option<Arc<View>>,
+    suspected: BTreeSet<MemberId>,
+    waits_for: Option<&'static str>,
+    refused: Option<String>,
+    registry_failed: bool,
+}
+
+impl Chronicle {
+    pub(crate) fn new(grid: Grid) -> Chronicle {
+        Chronicle {
+            grid,
+            view: None,
+            suspected: BTreeSet::new(),
+            waits_for: None,
+            refused: None,
+            registry_failed: false,
+        }
+    }
+
+    /// Logs and counts one notice. True when what people are shown has changed.
+    pub(crate) fn tell(&mut self, notice: Notice) -> bool {
+        match notice {
+            Notice::ViewInstalled { view, joined, left, took } => {
+                self.view_installed(view, &joined, &left, took);
+                return true;
+            }
+            Notice::LeaseLost => {
+                self.grid.counters().leases_lost.add_one();
+                warn!("the lease ran out: too few members answer; refusing service until they do");
+                return true;
+            }
+            Notice::LeaseGained => {
+                info!("the lease is held");
+                return true;
+            }
+            Notice::Promoted { group, resent } => {
+                self.grid.counters().promotions.add_one();
+                debug!(group = group.0, resent, "serving as primary");
+            }
+            Notice::Transferred { group, records, bytes } => {
+                self.grid.counters().transfers.add_one();
+                self.grid.counters().transfer_bytes.add(bytes as u64);
+                debug!(group = group.0, records, bytes, "copy complete");
+            }
+            Notice::Removed { cache, expired } => {
+                if let Some(counters) = self.grid.removals_of(cache) {
+                    if expired { counters.expirations.add_one() } else { counters.evictions.add_one() }
+                }
+            }
+            Notice::GroupsLost { groups } => {
+                self.grid.counters().groups_lost.add(groups as u64);
+                error!("every copy of {groups} groups is lost: they start empty");
+                return true;
+            }
+            Notice::RegistryFailed => self.registry_failed(),
+            Notice::RegistryBehind => {
+                error!("the registry's document is missing or older than the view known here: not following it");
+            }
+            other => self.tell_of_members(other),
+        }
+        false
+    }
+
+    fn tell_of_members(&mut self, notice: Notice) {
+        match notice {
+            Notice::Suspected { member, reason } => {
+                if self.suspected.insert(member) {
+                    self.grid.counters().suspicions.add_one();
+                    warn!("{} is suspected: {reason}", self.name(member));
+                }
+            }
+            Notice::Trusted { member } => {
+                self.suspected.remove(&member);
+                info!("{} answers again", self.name(member));
+            }
+            Notice::Voted { suspects } => {
+                self.grid.counters().votes.add_one();
+                info!("voted to exclude {}", self.names(&suspects));
+            }
+            Notice::VotesVoided => info!("votes given were voided through the registry"),
+            Notice::ProvedDead { member } => info!("{} is proved dead", self.name(member)),
+            Notice::ExclusionWaits { reason } => {
+                if self.waits_for.replace(reason) != Some(reason) {
+                    warn!("an exclusion can't go on: {reason}");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Logs why this node can't join, once for each reason.
+    pub(crate) fn join_refused(&mut self, why: String) {
+        if self.refused.as_ref() != Some(&why) {
+            warn!("can't join yet: {why}");
+            self.refused = Some(why);
+        }
+    }
+
+    fn view_installed(&mut self, view: Arc<View>, joined: &[String], left: &[String], took: Duration) {
+        let counters = self.grid.counters();
+        counters.views_installed.add_one();
+        let gone = self.suspected.iter().filter(|&&id| !view.contains(id)).count();
+        counters.exclusions.add(gone as u64);
+        self.suspected.retain(|&id| view.contains(id));
+        self.waits_for = None;
+        self.refused = None;
+        info!("{}", view_line(&view, joined, left, took));
+        self.view = Some(view);
+    }
+
+    /// Once for each time that the registry is away.
+    fn registry_failed(&mut self) {
+        if !std::mem::replace(&mut self.registry_failed, true) {
+            warn!("the registry can't be reached; service goes on, changes of the view wait");
+        }
+    }
+
+    /// The registry answered.
+    pub(crate) fn registry_answered(&mut self) {
+        if std::mem::take(&mut self.registry_failed) {
+            info!("the registry answers again");
+        }
+    }
+
+    fn name(&self, id: MemberId) -> String {
+        let member = self.view.as_ref().and_then(|view| view.member(id));
+        member.map_or_else(|| id.to_string(), |member| member.name.clone())
+    }
+
+    fn names(&self, ids: &[MemberId]) -> String {
+        ids.iter().map(|&id| self.name(id)).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// `view 7: 3 members [web-1, web-2, web-3] (joined web-3; 412 ms)`
+fn view_line(view: &View, joined: &[String], left: &[String], took: Duration) -> String {
+    let names: Vec<&str> = view.members.iter().map(|member| member.name.as_str()).collect();
+    let members = if names.len() == 1 { "member" } else { "members" };
+    let mut changes = Vec::new();
+    if !joined.is_empty() {
+        changes.push(format!("joined {}", joined.join(", ")));
+    }
+    if !left.is_empty() {
+        changes.push(format!("left {}", left.join(", ")));
+    }
+    changes.push(format!("{} ms", took.as_millis()));
+    format!("view {}: {} {members} [{}] ({})", view.number, names.len(), names.join(", "), changes.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use sidegrid_config::Settings;
+    use sidegrid_core::ViewNumber;
+    use sidegrid_core::member::{Locality, Member, PlatformIdentity};
+    use sidegrid_net::Clock;
+
+    use super::*;
+
+    fn member(id: u64) -> Member {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+        Member {
+            id: MemberId(id),
+            name: format!("web-{id}"),
+            identity: PlatformIdentity::Pod { uid: id.to_string() },
+            data_address: nowhere,
+            failure_detection_address: nowhere,
+            locality: Locality::default(),
+            protocols: (1, 1),
+            joined: id,
+        }
+    }
+
+    fn view(number: u64, ids: &[u64]) -> Arc<View> {
+        Arc::new(View {
+            number: ViewNumber(number),
+            members: ids.iter().map(|&id| member(id)).collect(),
+            classes: Vec::new(),
+            segments: 1,
+            groups: Vec::new(),
+            next_joined: 9,
+        })
+    }
+
+    #[test]
+    fn the_view_line_is_what_operators_are_promised() {
+        let took = Duration::from_millis(412);
+        let three = view(7, &[1, 2, 3]);
+        let joined = ["web-3".to_owned()];
+        let expected = "view 7: 3 members [web-1, web-2, web-3] (joined web-3; 412 ms)";
+        assert_eq!(view_line(&three, &joined, &[], took), expected);
+        let left = ["web-2".to_owned(), "web-3".to_owned()];
+        let expected = "view 8: 1 member [web-1] (left web-2, web-3; 412 ms)";
+        assert_eq!(view_line(&view(8, &[1]), &[], &left, took), expected);
+    }
+
+    #[test]
+    fn a_suspect_that_is_gone_from_the_next_view_counts_as_excluded() {
+        let grid = Grid::new(&Settings::default(), Clock::boottime());
+        let mut chronicle = Chronicle::new(grid.clone());
+        let install = |view| Notice::ViewInstalled { view, joined: vec![], left: vec![], took: Duration::ZERO };
+        assert!(chronicle.tell(install(view(1, &[1, 2, 3]))));
+        for member in [MemberId(2), MemberId(3), MemberId(3)] {
+            chronicle.tell(Notice::Suspected { member, reason: "silent" });
+        }
+        chronicle.tell(Notice::Trusted { member: MemberId(2) });
+        chronicle.tell(install(view(2, &[1])));
+        assert_eq!(grid.counters().suspicions.get(), 2);
+        assert_eq!(grid.counters().exclusions.get(), 1);
+        assert_eq!(grid.counters().views_installed.get(), 2);
+    }
+}
