@@ -14,8 +14,6 @@ CACHE := $(or $(SIDEGRID_CACHE),$(HOME)/.cache/sidegrid)
 LOCKED := $(if $(CI),--locked)
 CARGO_DENY_VERSION := 0.20.2
 GO_MODULES = $(dir $(shell git ls-files '*go.mod'))
-# Network namespaces need root.
-AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo --preserve-env env "PATH=$$PATH")
 
 # The order is from cheap to dear, so that a slip shows early.
 TIERS := lint house unit conformance deny sim demo faults
@@ -71,8 +69,8 @@ test-sim: ## Tier: the simulator's short form (some hundred seeds, planted bugs)
 test-demo: ## Tier: the demo does what it says
 	DEMO_EXIT=1 $(MAKE) demo-local
 
-test-faults: sidecar ## Tier: real processes in network namespaces, short form (needs root)
-	cd tests/faults && $(AS_ROOT) go test -count=1 -v -timeout 25m ./...
+test-faults: sidecar ## Tier: real processes in network namespaces, short form (root, or user namespaces)
+	cd tests/faults && go test -count=1 -v -timeout 25m ./...
 
 sim-long: ## Simulate SEEDS=50000 runs on JOBS=2 cores; prints seeds a minute and the coverage of each rule
 	cargo run --quiet --profile fast --package sidegrid-sim -- run --seeds $(SEEDS) --jobs $(JOBS)
@@ -80,8 +78,8 @@ sim-long: ## Simulate SEEDS=50000 runs on JOBS=2 cores; prints seeds a minute an
 bugs-long: ## Plant each known bug and show how many seeds it takes the simulator to see it
 	cargo run --quiet --profile fast --package sidegrid-sim -- bugs
 
-faults-long: sidecar ## The fault tests' long form (an hour or two, needs root); prints the figures
-	cd tests/faults && SIDEGRID_LONG=1 $(AS_ROOT) go test -count=1 -v -timeout 3h ./...
+faults-long: sidecar ## The fault tests' long form (an hour or two); prints the figures
+	cd tests/faults && SIDEGRID_LONG=1 go test -count=1 -v -timeout 3h ./...
 
 bench: sidecar ## Figures beside a bare server in the same run: throughput as a ratio, memory, start, size
 	cd tests/bench && go run .
