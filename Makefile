@@ -35,6 +35,7 @@ demo-local: install sidecar ## The same, on this machine without Kubernetes (DEM
 	@deploy/demo/demo.sh
 
 sidecar: ## Build the sidecar as the demo, the fault tests and the benchmarks run it
+	@[ -x "$(SIDEGRID_BIN)" ] || echo "Building the sidecar (some minutes the first time) ..."
 	@cargo build --quiet --profile fast $(LOCKED) --package sidegrid
 
 test: install ## Run every tier, each with its time
