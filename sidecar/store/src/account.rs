@@ -1,0 +1,110 @@
+//! What one cache holds on this member, over all groups.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::settings::{CacheBounds, WhenFull};
+use crate::slot::Slot;
+
+/// Figures of one cache on this member. Each is exact; while writes go on, two may be of different moments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Values, expired ones that are not removed yet included.
+    pub entries: u64,
+    /// Bytes of keys, values and overhead, tombstones included.
+    pub bytes: u64,
+    /// Tombstones.
+    pub tombstones: u64,
+}
+
+/// Running sums of one cache.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    bounds: CacheBounds,
+    entries: AtomicU64,
+    entry_bytes: AtomicU64,
+    tombstones: AtomicU64,
+    tombstone_bytes: AtomicU64,
+}
+
+/// What one record is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cost {
+    is_tombstone: bool,
+    pub(crate) bytes: u64,
+}
+
+impl Account {
+    pub(crate) fn new(bounds: CacheBounds) -> Account {
+        Account { bounds, ..Account::default() }
+    }
+
+    /// What the record in a slot is counted as; none for a free one.
+    pub(crate) fn cost(&self, slot: &Slot) -> Option<Cost> {
+        let data = slot.data.as_ref()?;
+        let is_tombstone = data.is_tombstone();
+        let overhead = if is_tombstone { self.bounds.tombstone_overhead() } else { self.bounds.overhead() };
+        // The header is in both.
+        Some(Cost { is_tombstone, bytes: (overhead + data.len() - crate::packed::HEADER) as u64 })
+    }
+
+    pub(crate) fn add(&self, cost: Cost) {
+        let (records, bytes) = self.sums(cost);
+        records.fetch_add(1, Ordering::Relaxed);
+        bytes.fetch_add(cost.bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn subtract(&self, cost: Cost) {
+        let (records, bytes) = self.sums(cost);
+        records.fetch_sub(1, Ordering::Relaxed);
+        bytes.fetch_sub(cost.bytes, Ordering::Relaxed);
+    }
+
+    fn sums(&self, cost: Cost) -> (&AtomicU64, &AtomicU64) {
+        if cost.is_tombstone { (&self.tombstones, &self.tombstone_bytes) } else { (&self.entries, &self.entry_bytes) }
+    }
+
+    /// Whether the entries are over a bound, not counting `leaving` entries of `leaving_bytes`.
+    ///
+    /// Tombstones are left out: giving up entries because of them would only make more of them.
+    pub(crate) fn is_over(&self, leaving: u64, leaving_bytes: u64) -> bool {
+        let over = |held: &AtomicU64, leaving, most: Option<u64>| {
+            most.is_some_and(|most| load(held) > most.saturating_add(leaving))
+        };
+        over(&self.entries, leaving, self.bounds.max_entries)
+            || over(&self.entry_bytes, leaving_bytes, self.bounds.max_bytes)
+    }
+
+    /// Whether a new entry of this many bytes (key and value) has no room: never, in a cache that evicts, unless it
+    /// could not be kept even alone.
+    pub(crate) fn is_full(&self, key_and_value_bytes: usize) -> bool {
+        self.has_no_room_for(1, (key_and_value_bytes + self.bounds.overhead()) as u64, 0)
+    }
+
+    /// Whether a record that grows from `replaced` bytes to `bytes` has no room.
+    pub(crate) fn has_no_room_to_replace(&self, key_and_value_bytes: usize, replaced: u64) -> bool {
+        self.has_no_room_for(0, (key_and_value_bytes + self.bounds.overhead()) as u64, replaced)
+    }
+
+    fn has_no_room_for(&self, entries: u64, bytes: u64, replaced: u64) -> bool {
+        let too_large = self.bounds.max_bytes.is_some_and(|most| bytes > most);
+        let rejects = self.bounds.when_full == WhenFull::Reject;
+        let held_bytes = || load(&self.entry_bytes) + load(&self.tombstone_bytes);
+        too_large
+            || (rejects && self.bounds.max_entries.is_some_and(|most| load(&self.entries) + entries > most))
+            || (rejects
+                && bytes > replaced
+                && self.bounds.max_bytes.is_some_and(|most| held_bytes() + (bytes - replaced) > most))
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            entries: load(&self.entries),
+            bytes: load(&self.entry_bytes) + load(&self.tombstone_bytes),
+            tombstones: load(&self.tombstones),
+        }
+    }
+}
+
+fn load(sum: &AtomicU64) -> u64 {
+    sum.load(Ordering::Relaxed)
+}
