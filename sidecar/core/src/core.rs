@@ -1,14 +1,22 @@
-//! The core: one owner of all protocol state.
+//! The core: one owner of all protocol state, stepped by events.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::context::Context;
+use crate::data::Data;
+use crate::data::entry::Entry;
 use crate::document::Agreed;
-use crate::event::{Effects, Event};
+use crate::event::{Effects, Event, Notice};
 use crate::fault::Bugs;
 use crate::gate::Gate;
+use crate::ids::{ClusterUid, GroupId, MemberId};
 use crate::lease::Lease;
 use crate::limits::Limits;
 use crate::member::Member;
+use crate::membership::{Decided, Membership, classes};
+use crate::message::{Envelope, Message};
+use crate::snapshot::{Participation, Snapshot};
 use crate::storage::Storage;
 use crate::time::Time;
 
@@ -24,9 +32,9 @@ pub struct Setup {
     /// What this node's own settings say that all must agree on; must match the document's.
     pub agreed: Agreed,
     /// The cluster to create when the registry is empty; none: wait for whoever is told to create it.
-    pub creates: Option<crate::ids::ClusterUid>,
+    pub creates: Option<ClusterUid>,
     /// An incarnation that ran before in this same process and is over.
-    pub formerly: Option<crate::ids::MemberId>,
+    pub formerly: Option<MemberId>,
     /// Bounds.
     pub limits: Limits,
     /// Seeds backoff and tie-breaks.
@@ -38,25 +46,190 @@ pub struct Setup {
 /// One incarnation's protocol state.
 #[derive(Debug)]
 pub struct Core<S: Storage> {
+    me: Member,
+    limits: Limits,
+    bugs: Bugs,
     gate: Arc<Gate>,
     lease: Arc<Lease>,
-    #[expect(dead_code)]
-    store: Arc<S>,
+    membership: Membership,
+    data: Data<S>,
+    entry: Entry,
+    ticked: Time,
+    had_lease: bool,
+    reported_complete: Time,
 }
 
 impl<S: Storage> Core<S> {
     /// A core that knows no view yet. Its store must be empty.
-    pub fn new(_setup: Setup, _store: Arc<S>, _now: Time) -> Core<S> {
-        unreachable!()
+    pub fn new(setup: Setup, store: Arc<S>, now: Time) -> Core<S> {
+        let classes = classes(&setup);
+        let segments = setup.agreed.segments;
+        let caches: Vec<_> = setup.agreed.caches.iter().map(|c| c.replicas).collect();
+        let gate = Arc::new(Gate::new(classes.len() * usize::from(segments)));
+        let lease = Arc::new(Lease::new(setup.me.id, setup.agreed.timing, Arc::clone(&gate), setup.bugs, now));
+        let data = Data::new(store, Arc::clone(&gate), &classes, &caches, segments);
+        Core {
+            me: setup.me.clone(),
+            limits: setup.limits,
+            bugs: setup.bugs,
+            gate,
+            lease: Arc::clone(&lease),
+            membership: Membership::new(setup, lease, now),
+            data,
+            entry: Entry::default(),
+            ticked: now,
+            had_lease: false,
+            reported_complete: Time::ZERO,
+        }
     }
 
     /// Takes one event. Deterministic: the same events at the same times have the same effects.
-    pub fn step(&mut self, _now: Time, _event: Event, _effects: &mut Effects) {}
+    pub fn step(&mut self, now: Time, event: Event, effects: &mut Effects) {
+        let paused = now.since(self.ticked) > self.membership.timing.suspect / 2;
+        if paused {
+            self.membership.on_own_pause(now);
+        }
+        let tick = matches!(event, Event::Tick) || now.since(self.ticked) >= self.limits.tick;
+        let decided = self.take(now, event, effects);
+        self.install(now, decided, effects);
+        if tick {
+            self.ticked = now;
+            let mut cx = self.context(now, effects);
+            let decided = self.membership.on_tick(&mut cx);
+            self.install(now, decided, effects);
+        }
+        self.go_on(now, tick, effects);
+        self.lease.turned(now, self.membership.confirmed_past());
+    }
+
+    fn context<'a>(&self, now: Time, effects: &'a mut Effects) -> Context<'a> {
+        Context {
+            now,
+            me: self.me.id,
+            view: self.membership.view_number(),
+            confirmed_past: self.membership.confirmed_past(),
+            limits: self.limits,
+            bugs: self.bugs,
+            effects,
+        }
+    }
+
+    fn take(&mut self, now: Time, event: Event, effects: &mut Effects) -> Option<Decided> {
+        let mut cx = self.context(now, effects);
+        match event {
+            Event::Tick => {}
+            Event::Message { from, envelope } => return self.on_message(&mut cx, from, envelope),
+            Event::Heard { from, view, confirmed_past } => {
+                self.membership.on_alive(from);
+                if self.membership.on_shown(&mut cx, from, view, confirmed_past) {
+                    self.data.on_installed(&mut cx, from);
+                }
+            }
+            Event::Unreachable { peer } => self.membership.on_unreachable(&mut cx, peer),
+            Event::Reached { peer } => self.membership.on_reached(&mut cx, peer),
+            Event::Registry { call, answer } => return self.membership.on_registry(&mut cx, call, answer),
+            Event::Submit { ticket, operation, deadline } => {
+                let here = &self.me.locality;
+                self.entry.submit(&mut cx, &mut self.data, here, ticket, operation, deadline);
+            }
+            Event::Drain => self.membership.on_drain(&mut cx),
+        }
+        None
+    }
+
+    fn on_message(&mut self, cx: &mut Context<'_>, from: MemberId, envelope: Envelope) -> Option<Decided> {
+        let Envelope { view, confirmed_past, message } = envelope;
+        let arrived = self.membership.on_shown(cx, from, view, confirmed_past);
+        if arrived {
+            self.data.on_installed(cx, from);
+        }
+        let same_view = view == cx.view;
+        match message {
+            Message::Forward { id, attempt, over_below, operation } => {
+                if same_view && self.membership.participation() != Participation::Superseded {
+                    self.data.admit(cx, from, id, attempt, over_below, operation);
+                }
+            }
+            Message::Forwarded { id, attempt, result } => {
+                self.entry.on_answer(cx, from, view, id, attempt, result);
+            }
+            Message::Replicate { .. }
+            | Message::Replicated { .. }
+            | Message::Stable(_)
+            | Message::Evict(_)
+            | Message::Collect { .. }
+            | Message::Collected { .. }
+            | Message::Pull { .. }
+            | Message::Part { .. }
+            | Message::PullRefused { .. } => {
+                // W-2: an older view was shown ours above; a newer one is asked for and installed first.
+                if same_view && self.membership.participation() != Participation::Superseded {
+                    self.data.on_message(cx, from, message);
+                }
+            }
+            other => return self.membership.on_message(cx, from, view, other),
+        }
+        None
+    }
+
+    /// Installs a decided view in both halves: the gate is closed first and opened last (L-5).
+    fn install(&mut self, now: Time, decided: Option<Decided>, effects: &mut Effects) {
+        let Some(decided) = decided else { return };
+        if decided.view.number <= self.membership.view_number() {
+            return;
+        }
+        self.data.close();
+        let mut cx = self.context(now, effects);
+        self.membership.install(&mut cx, &decided);
+        if self.membership.participation() == Participation::Superseded {
+            return;
+        }
+        let present: BTreeSet<MemberId> =
+            decided.view.ids().filter(|id| self.membership.has_installed(*id, decided.view.number)).collect();
+        self.data.install(&mut cx, &decided.view, &present);
+        self.entry.on_view(&cx);
+    }
+
+    /// What follows every event: answers to this node's own app, and on a tick what time brings.
+    fn go_on(&mut self, now: Time, tick: bool, effects: &mut Effects) {
+        let mut cx = self.context(now, effects);
+        if self.membership.participation() != Participation::Superseded {
+            if tick || self.data.next_turn().is_some_and(|at| at <= now) {
+                self.data.on_tick(&mut cx);
+            }
+            if tick {
+                let stuck = self.data.stuck(now, self.membership.timing.data_suspect);
+                self.membership.set_stuck(stuck);
+                self.report_complete(&mut cx);
+            }
+        }
+        self.entry.on_tick(&mut cx, &mut self.data, &self.me.locality);
+        let has_lease = self.gate.has_lease(now);
+        if has_lease != self.had_lease {
+            self.had_lease = has_lease;
+            cx.notice(if has_lease { Notice::LeaseGained } else { Notice::LeaseLost });
+        }
+    }
+
+    /// Tells the coordinator which incoming copies are complete, until it has made them owners.
+    fn report_complete(&mut self, cx: &mut Context<'_>) {
+        if cx.now.since(self.reported_complete) < self.limits.resend {
+            return;
+        }
+        let complete = self.data.complete();
+        if !complete.is_empty() {
+            self.reported_complete = cx.now;
+            self.membership.report_in_sync(cx, complete);
+        }
+    }
 
     /// When [`Event::Tick`] is next due, if nothing else happens before.
     #[must_use]
     pub fn next_turn(&self, now: Time) -> Time {
-        now
+        let next = self.ticked + self.limits.tick;
+        let next = self.data.next_turn().map_or(next, |at| at.min(next));
+        let next = self.entry.next_turn().map_or(next, |at| at.min(next));
+        next.max(now)
     }
 
     /// The read gate, for readers on other threads.
@@ -71,9 +244,39 @@ impl<S: Storage> Core<S> {
         Arc::clone(&self.lease)
     }
 
+    /// Whether this node would answer as primary of the group at `now`: for checkers.
+    #[must_use]
+    pub fn serving_primary(&self, group: GroupId, now: Time) -> bool {
+        self.membership.participation() != Participation::Superseded && self.data.serves(group, now)
+    }
+
+    /// Sizes of internal tables, by name: for checkers of bounded memory.
+    #[must_use]
+    pub fn table_sizes(&self) -> std::collections::BTreeMap<&'static str, usize> {
+        let mut sizes = self.data.table_sizes();
+        sizes.insert("operations", self.entry.len());
+        sizes.extend(self.membership.table_sizes());
+        sizes
+    }
+
     /// What people and metrics are shown. Built on each call; cheap enough for a few times a second.
     #[must_use]
-    pub fn snapshot(&self, _now: Time) -> crate::snapshot::Snapshot {
-        unreachable!()
+    pub fn snapshot(&self, now: Time) -> Snapshot {
+        let view = self.membership.view().cloned();
+        let (pending_writes, pending_bytes) = self.data.pending();
+        Snapshot {
+            participation: self.membership.participation(),
+            lease_left: self.gate.lease_until().since(now),
+            suspected: self.membership.suspected().collect(),
+            unsealed: self.membership.unsealed_count(),
+            waits_for: self.membership.waits_for(),
+            registry_ok: self.membership.registry_ok(),
+            groups: self.data.role_counts(),
+            operations_in_flight: self.entry.len(),
+            pending_writes,
+            pending_bytes,
+            under_replicated: view.as_ref().map_or(0, |v| v.groups.iter().filter(|g| !g.incoming.is_empty()).count()),
+            view,
+        }
     }
 }

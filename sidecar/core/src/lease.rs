@@ -156,6 +156,11 @@ impl Lease {
         self.state().promised.values().copied().max().unwrap_or(Time::ZERO)
     }
 
+    /// The reading at which the lease runs out.
+    pub(crate) fn lease_until(&self) -> Time {
+        self.gate.lease_until()
+    }
+
     pub(crate) fn turned(&self, now: Time, confirmed_past: ViewNumber) {
         let mut state = self.state();
         state.last_turn = now;

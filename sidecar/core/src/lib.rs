@@ -6,7 +6,9 @@
 //! Newcomers start at [`Core`], then [`event`], then the folders `membership/` (who is in, who may serve) and
 //! `data/` (what happens to a write and a read).
 
+mod context;
 pub mod core;
+mod data;
 pub mod document;
 pub mod evaluate;
 pub mod event;
@@ -16,8 +18,11 @@ pub mod ids;
 pub mod lease;
 pub mod limits;
 pub mod member;
+mod membership;
 pub mod message;
 pub mod operation;
+mod placement;
+mod sealing;
 pub mod snapshot;
 pub mod storage;
 pub mod time;

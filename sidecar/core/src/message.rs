@@ -81,14 +81,15 @@ pub enum Message {
     JoinRefused(String),
     /// The sender wants to leave; repeated until `LeaveGranted`.
     Leave,
-    /// The leaver owns nothing any more and may stop.
-    LeaveGranted,
+    /// The leaver may stop.
+    LeaveGranted {
+        /// Although it has not handed over: everyone leaves.
+        anyway: bool,
+    },
     /// The leaver serves, pings, echoes and votes no more.
     Stopped,
     /// The leaver's (or superseded incarnation's) own promises have run out too.
     Released(MemberId),
-    /// The sender knows the document to say these are proved dead.
-    ProvedDead(Vec<MemberId>),
     /// The sender's copies of these groups, incoming in the envelope's view, are complete.
     InSync(Vec<GroupId>),
 
@@ -130,8 +131,10 @@ pub enum Message {
         above: Version,
         /// The sender's watermark.
         stable: Version,
-        /// Writes above `above`, newest of each key.
+        /// Records above `above`, newest of each key.
         writes: Vec<Write>,
+        /// Remembered results of all writes above `above`.
+        results: Vec<RememberedResult>,
     },
     /// An incoming member asks for a part of the state transfer.
     Pull {
@@ -172,6 +175,8 @@ pub enum Message {
     Forward {
         /// Its identity.
         id: OperationId,
+        /// Counts the entry's sendings of this operation.
+        attempt: u32,
         /// All operations of this entry below this sequence are over.
         over_below: u64,
         /// The operation.
@@ -181,12 +186,14 @@ pub enum Message {
     Forwarded {
         /// Its identity.
         id: OperationId,
-        /// The decision; `Err` with `Applied::No` is certain for this attempt.
+        /// The attempt answered; a refusal holds for it and all earlier ones sent to the same owner in the same view.
+        attempt: u32,
+        /// The decision; `Err` with `Applied::No` is certain for those attempts.
         result: Result<Answer, Refusal>,
     },
 }
 
-/// A write as it travels: one record, and the result to remember for its operation.
+/// A write as it travels: one record, and the results to remember with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// Which cache.
@@ -197,8 +204,8 @@ pub struct Write {
     pub version: Version,
     /// The new record.
     pub body: WriteBody,
-    /// What a retry of the operation is answered.
-    pub result: Option<RememberedResult>,
+    /// What retries are answered: of the operation that made this write, and of earlier ones that it covers.
+    pub results: Vec<RememberedResult>,
 }
 
 /// The record that a write leaves.

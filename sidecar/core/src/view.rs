@@ -85,6 +85,11 @@ impl View {
         self.members.iter().map(|m| m.id)
     }
 
+    /// All member ids but `me`.
+    pub fn others(&self, me: MemberId) -> impl Iterator<Item = MemberId> + '_ {
+        self.ids().filter(move |id| *id != me)
+    }
+
     /// All groups.
     pub fn group_ids(&self) -> impl Iterator<Item = GroupId> + use<> {
         (0..u32::try_from(self.groups.len()).unwrap_or(u32::MAX)).map(GroupId)

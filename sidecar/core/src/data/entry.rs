@@ -1,0 +1,245 @@
+//! The entry: takes this node's app's operations to whoever decides them, again if need be, and brings the answers
+//! back (O-1, O-2, O-3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::Data;
+use crate::context::Context;
+use crate::event::{Effect, Ticket};
+use crate::ids::{GroupId, MemberId, ViewNumber};
+use crate::member::Locality;
+use crate::message::Message;
+use crate::operation::{Answer, Applied, Operation, OperationId, Refusal, RefusalReason};
+use crate::storage::{CacheKey, Storage};
+use crate::time::Time;
+use crate::view::View;
+
+/// This node's own operations under way.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    next_sequence: u64,
+    operations: BTreeMap<u64, Outgoing>,
+    /// Sequences due for another attempt, by when.
+    due: BTreeMap<(Time, u64), ()>,
+}
+
+#[derive(Debug)]
+struct Outgoing {
+    ticket: Ticket,
+    operation: Operation,
+    group: GroupId,
+    deadline: Time,
+    attempts: u32,
+    /// Attempts whose fate is not known: to whom, in which view.
+    open: SmallVec<[(MemberId, ViewNumber); 2]>,
+    last_refusal: RefusalReason,
+    retry_at: Time,
+    backoff: Duration,
+}
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(4);
+const LAST_BACKOFF: Duration = Duration::from_millis(100);
+
+impl Entry {
+    pub(crate) fn len(&self) -> usize {
+        self.operations.len()
+    }
+
+    pub(crate) fn next_turn(&self) -> Option<Time> {
+        self.due.first_key_value().map(|((at, _), ())| *at)
+    }
+
+    fn over_below(&self) -> u64 {
+        self.operations.first_key_value().map_or(self.next_sequence, |(sequence, _)| *sequence)
+    }
+
+    /// Takes an operation of the app.
+    pub(crate) fn submit<S: Storage>(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut Data<S>,
+        here: &Locality,
+        ticket: Ticket,
+        operation: Operation,
+        deadline: Time,
+    ) {
+        let key = CacheKey { cache: operation.cache, key: operation.key.clone() };
+        let view = data.view.clone().filter(|v| !v.members.is_empty());
+        let (Some(group), Some(_)) = (data.group_of(&key), view) else {
+            refuse(cx, ticket, RefusalReason::NoOwner, Applied::No);
+            return;
+        };
+        let window = self.next_sequence.saturating_sub(self.over_below());
+        let most = cx.limits.operations_in_flight;
+        if self.operations.len() >= most || window >= 4 * most as u64 {
+            refuse(cx, ticket, RefusalReason::Overloaded, Applied::No);
+            return;
+        }
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let outgoing = Outgoing {
+            ticket,
+            operation,
+            group,
+            deadline,
+            attempts: 0,
+            open: SmallVec::new(),
+            last_refusal: RefusalReason::Timeout,
+            retry_at: cx.now,
+            backoff: FIRST_BACKOFF,
+        };
+        self.operations.insert(sequence, outgoing);
+        self.attempt(cx, data, here, sequence);
+        self.take_answers(cx, data);
+    }
+
+    /// Sends an operation to whoever should decide it now.
+    fn attempt<S: Storage>(&mut self, cx: &mut Context<'_>, data: &mut Data<S>, here: &Locality, sequence: u64) {
+        let over_below = self.over_below();
+        let Some(outgoing) = self.operations.get_mut(&sequence) else { return };
+        let Some(view) = data.view.clone() else { return };
+        let id = OperationId { entry: cx.me, sequence };
+        outgoing.attempts += 1;
+        let attempt = outgoing.attempts;
+        let write = !outgoing.operation.kind.is_read();
+        let target = target(&view, outgoing.group, cx.me, here, write, attempt);
+        let wait = if target == Some(cx.me) { LAST_BACKOFF } else { cx.limits.resend * attempt.min(10) };
+        schedule(&mut self.due, outgoing, sequence, (cx.now + wait).min(outgoing.deadline));
+        let Some(target) = target else { return };
+        if write && !outgoing.open.contains(&(target, cx.view)) {
+            outgoing.open.push((target, cx.view));
+        }
+        let operation = outgoing.operation.clone();
+        if target == cx.me {
+            data.admit(cx, target, id, attempt, over_below, operation);
+        } else {
+            cx.send(target, Message::Forward { id, attempt, over_below, operation });
+        }
+    }
+
+    /// Takes the answers that this node itself gave to its entry.
+    pub(crate) fn take_answers<S: Storage>(&mut self, cx: &mut Context<'_>, data: &mut Data<S>) {
+        for (id, attempt, result) in data.take_answers() {
+            self.on_answer(cx, cx.me, cx.view, id, attempt, result);
+        }
+    }
+
+    /// An attempt was answered by `from`, which was in `view`.
+    pub(crate) fn on_answer(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: MemberId,
+        view: ViewNumber,
+        id: OperationId,
+        attempt: u32,
+        result: Result<Answer, Refusal>,
+    ) {
+        if id.entry != cx.me {
+            return;
+        }
+        let Some(outgoing) = self.operations.get_mut(&id.sequence) else { return };
+        let refusal = match result {
+            Ok(answer) => {
+                let ticket = outgoing.ticket;
+                self.finish(id.sequence);
+                cx.effects.push(Effect::Reply { ticket, result: Ok(answer) });
+                return;
+            }
+            Err(refusal) => refusal,
+        };
+        // Only the latest attempt speaks for all that went to the same owner in the same view.
+        if attempt != outgoing.attempts {
+            return;
+        }
+        if refusal.applied == Applied::No {
+            outgoing.open.retain(|open| *open != (from, view));
+        }
+        outgoing.last_refusal = refusal.reason;
+        if !refusal.reason.is_retryable() {
+            let applied = if outgoing.open.is_empty() { refusal.applied } else { Applied::Unknown };
+            let ticket = outgoing.ticket;
+            self.finish(id.sequence);
+            refuse(cx, ticket, refusal.reason, applied);
+            return;
+        }
+        let at = (cx.now + outgoing.backoff).min(outgoing.deadline);
+        outgoing.backoff = (outgoing.backoff * 2).min(LAST_BACKOFF);
+        schedule(&mut self.due, outgoing, id.sequence, at);
+    }
+
+    fn finish(&mut self, sequence: u64) {
+        if let Some(outgoing) = self.operations.remove(&sequence) {
+            self.due.remove(&(outgoing.retry_at, sequence));
+        }
+    }
+
+    /// Tries again what is due, and gives up what is past its deadline.
+    pub(crate) fn on_tick<S: Storage>(&mut self, cx: &mut Context<'_>, data: &mut Data<S>, here: &Locality) {
+        while let Some((&(at, sequence), ())) = self.due.first_key_value() {
+            if at > cx.now {
+                break;
+            }
+            self.due.remove(&(at, sequence));
+            let Some(outgoing) = self.operations.get(&sequence) else { continue };
+            if outgoing.deadline > cx.now {
+                self.attempt(cx, data, here, sequence);
+                continue;
+            }
+            let applied = if outgoing.open.is_empty() { Applied::No } else { Applied::Unknown };
+            let (ticket, reason) = (outgoing.ticket, outgoing.last_refusal);
+            self.finish(sequence);
+            refuse(cx, ticket, reason, applied);
+        }
+        self.take_answers(cx, data);
+    }
+
+    /// A new view: whoever decides may be another now.
+    pub(crate) fn on_view(&mut self, cx: &Context<'_>) {
+        for (sequence, outgoing) in &mut self.operations {
+            outgoing.backoff = FIRST_BACKOFF;
+            let at = cx.now.min(outgoing.deadline);
+            schedule(&mut self.due, outgoing, *sequence, at);
+        }
+    }
+}
+
+fn schedule(due: &mut BTreeMap<(Time, u64), ()>, outgoing: &mut Outgoing, sequence: u64, at: Time) {
+    due.remove(&(outgoing.retry_at, sequence));
+    outgoing.retry_at = at;
+    due.insert((at, sequence), ());
+}
+
+fn refuse(cx: &mut Context<'_>, ticket: Ticket, reason: RefusalReason, applied: Applied) {
+    cx.effects.push(Effect::Reply { ticket, result: Err(Refusal { reason, applied }) });
+}
+
+/// Writes go to the primary; reads to this node if it is an owner, else to the nearest one, and from the third attempt
+/// on to the primary.
+fn target(
+    view: &Arc<View>,
+    group: GroupId,
+    me: MemberId,
+    here: &Locality,
+    write: bool,
+    attempt: u32,
+) -> Option<MemberId> {
+    let primary = view.primary(group)?;
+    if write {
+        return Some(primary);
+    }
+    if view.is_owner(group, me) {
+        // A copy that is not clean has the primary decide.
+        return Some(if attempt == 1 { me } else { primary });
+    }
+    if attempt > 2 {
+        return Some(primary);
+    }
+    let nearness = |id: &MemberId| view.member(*id).map_or(0, |m| m.locality.nearness(here));
+    // The first of the nearest, in an order that differs between entries, so that load spreads.
+    let spread = |id: &MemberId| id.0 ^ me.0.rotate_left(group.0 % 64);
+    view.owners(group).into_iter().max_by_key(|id| (nearness(id), spread(id)))
+}

@@ -1,0 +1,184 @@
+//! One replica group as this node holds it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use smallvec::SmallVec;
+
+use super::Asker;
+use super::results::Results;
+use super::transfer::{Filling, Sending};
+use crate::ids::{GroupId, MemberId, Version, ViewNumber};
+use crate::message::{RememberedResult, Write};
+use crate::operation::{Operation, Outcome};
+use crate::storage::{CacheKey, StoredEntry};
+use crate::time::Time;
+
+/// State of one group.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) id: GroupId,
+    pub(super) role: Role,
+    /// Everything up to here is stable; its counter is what counts.
+    pub(super) stable: Version,
+    /// Highest counter seen (W-4).
+    pub(super) counter: u64,
+    /// Records above the watermark.
+    pub(super) recent: BTreeMap<u64, (Version, CacheKey)>,
+    /// Stable tombstones not forgotten yet.
+    pub(super) tombstones: BTreeMap<u64, (Version, CacheKey)>,
+    pub(super) results: Results,
+    /// The view in which the copy held here last started empty.
+    pub(super) empty_since: ViewNumber,
+    /// The view in which the primary that this copy follows took the role.
+    pub(super) primary_since: ViewNumber,
+}
+
+/// What this node is in a group.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// Nothing.
+    None,
+    /// Holds an in-sync copy and is not the primary.
+    Owner,
+    /// Holds a copy that is being filled.
+    Incoming(Filling),
+    /// Orders the writes.
+    Primary(Box<Primary>),
+}
+
+/// The primary's state.
+#[derive(Debug)]
+pub(super) struct Primary {
+    pub(super) phase: Phase,
+    /// Owners and incoming members but itself: all must hold a write (W-1).
+    pub(super) replicas: SmallVec<[MemberId; 4]>,
+    /// Members dropped from the group that have not installed the view yet (D-1).
+    pub(super) dropped: BTreeSet<MemberId>,
+    /// Since when an answer to a collection or an installation is awaited.
+    pub(super) waits_since: Option<Time>,
+    /// Writes not acknowledged by all, or behind such a one, by counter.
+    pub(super) pending: BTreeMap<u64, Pending>,
+    /// For each key with pending writes, their counters in order.
+    pub(super) dirty: BTreeMap<CacheKey, VecDeque<u64>>,
+    /// Answers held back while there is no lease.
+    pub(super) parked: Vec<(Asker, Outcome)>,
+    pub(super) sending: BTreeMap<MemberId, Sending>,
+}
+
+/// How far a primary's promotion has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Asking the other owners for what lies above the watermark (M-1).
+    Collecting {
+        awaited: BTreeSet<MemberId>,
+        newest: BTreeMap<CacheKey, Write>,
+        results: BTreeMap<u64, RememberedResult>,
+    },
+    /// Having every copy acknowledge what was collected (M-2).
+    Resending { count: usize },
+    /// Serving.
+    Serving,
+}
+
+/// A write that is ordered and not yet stable.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) version: Version,
+    pub(super) key: CacheKey,
+    /// Who has not acknowledged it.
+    pub(super) missing: SmallVec<[MemberId; 4]>,
+    pub(super) waiters: SmallVec<[Waiter; 1]>,
+    /// The entry before this write, shown to readers until the write is stable; only the first of a key's pending
+    /// writes is looked at.
+    pub(super) before: Option<StoredEntry>,
+    /// What it writes; none: a tombstone.
+    pub(super) entry: Option<StoredEntry>,
+    pub(super) results: Vec<RememberedResult>,
+    pub(super) bytes: usize,
+    /// When it was first sent in this view.
+    pub(super) sent: Time,
+    pub(super) resent: Time,
+    /// Acknowledged and answered; stays until everything before it is.
+    pub(super) done: bool,
+}
+
+/// What happens once a write is stable.
+#[derive(Clone, Debug)]
+pub(super) enum Waiter {
+    /// Somebody is told this.
+    Tell(Asker, Outcome),
+    /// Somebody's operation is decided again.
+    Again(Asker, Operation),
+}
+
+impl Group {
+    pub(super) fn new(id: GroupId) -> Group {
+        Group {
+            id,
+            role: Role::None,
+            stable: Version::ZERO,
+            counter: 0,
+            recent: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+            results: Results::default(),
+            empty_since: ViewNumber::NONE,
+            primary_since: ViewNumber::NONE,
+        }
+    }
+
+    /// Forgets everything: the copy starts again from nothing.
+    pub(super) fn reset(&mut self) {
+        *self = Group::new(self.id);
+    }
+
+    pub(super) fn primary(&self) -> Option<&Primary> {
+        match &self.role {
+            Role::Primary(primary) => Some(primary),
+            _ => None,
+        }
+    }
+
+    pub(super) fn primary_mut(&mut self) -> Option<&mut Primary> {
+        match &mut self.role {
+            Role::Primary(primary) => Some(primary),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.primary().is_some_and(Primary::is_serving)
+    }
+
+    /// Whether this node holds a copy that gets every write.
+    pub(super) fn holds_copy(&self) -> bool {
+        !matches!(self.role, Role::None)
+    }
+}
+
+impl Primary {
+    pub(super) fn new(replicas: SmallVec<[MemberId; 4]>, dropped: BTreeSet<MemberId>, phase: Phase) -> Primary {
+        Primary {
+            phase,
+            replicas,
+            dropped,
+            waits_since: None,
+            pending: BTreeMap::new(),
+            dirty: BTreeMap::new(),
+            parked: Vec::new(),
+            sending: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        matches!(self.phase, Phase::Serving)
+    }
+
+    /// Members whose answer to a collection, or installation of the view, is awaited.
+    pub(super) fn awaited(&self) -> impl Iterator<Item = MemberId> + '_ {
+        let collecting = match &self.phase {
+            Phase::Collecting { awaited, .. } => Some(awaited),
+            _ => None,
+        };
+        collecting.into_iter().flatten().chain(&self.dropped).copied()
+    }
+}

@@ -1,0 +1,140 @@
+//! A copy that is not the primary: holds what the primary orders, and learns what is stable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Data;
+use super::group::Role;
+use crate::context::Context;
+use crate::fault::Bug;
+use crate::ids::{GroupId, MemberId, Version};
+use crate::message::{Message, RememberedResult, Write, WriteBody};
+use crate::storage::{CacheKey, Storage, StoredEntry};
+use crate::time::Time;
+
+impl<S: Storage> Data<S> {
+    fn follows(&self, group: GroupId, from: MemberId) -> bool {
+        let Some(g) = self.groups.get(group.index()) else { return false };
+        let primary = self.view.as_ref().and_then(|v| v.primary(group));
+        primary == Some(from) && matches!(g.role, Role::Owner | Role::Incoming(_))
+    }
+
+    /// Holds the primary's writes and says so. What is stable already was held before, and is only said again.
+    pub(super) fn on_replicate(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: MemberId,
+        group: GroupId,
+        writes: Vec<Write>,
+        stable: Version,
+    ) {
+        if !self.follows(group, from) {
+            return;
+        }
+        let mut versions = Vec::with_capacity(writes.len());
+        for write in writes {
+            versions.push(write.version);
+            let known = self.groups[group.index()].stable.counter;
+            if write.version.counter > known || cx.bug(Bug::NoTombstones) {
+                self.take_write(cx, group, &write);
+            }
+        }
+        cx.send(from, Message::Replicated { group, versions });
+        self.take_stable(cx, group, stable);
+    }
+
+    /// Keeps a write if it is newer than what is held of its key, and its result either way.
+    pub(super) fn take_write(&mut self, cx: &mut Context<'_>, group: GroupId, write: &Write) {
+        let key = CacheKey { cache: write.cache, key: write.key.clone() };
+        let held = self.store.peek(group, &key);
+        if held.is_none_or(|r| r.version < write.version) {
+            self.apply(group, &key, write.version, entry_of(write, cx.now));
+        } else {
+            let g = &mut self.groups[group.index()];
+            g.counter = g.counter.max(write.version.counter);
+        }
+        for result in &write.results {
+            self.groups[group.index()].results.applied(result, cx.limits.keyed_results_per_group);
+        }
+    }
+
+    pub(super) fn on_stable(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, stable: Version) {
+        if self.follows(group, from) {
+            self.take_stable(cx, group, stable);
+        }
+    }
+
+    pub(super) fn take_stable(&mut self, cx: &mut Context<'_>, group: GroupId, stable: Version) {
+        self.advance_stable(group, stable);
+        if cx.bug(Bug::NoTombstones) {
+            self.forget_tombstones_at_once(group);
+        }
+    }
+
+    fn forget_tombstones_at_once(&mut self, group: GroupId) {
+        let store = Arc::clone(&self.store);
+        for (version, key) in std::mem::take(&mut self.groups[group.index()].tombstones).into_values() {
+            store.forget(group, &key, version);
+        }
+    }
+
+    /// A new primary asks what is held above its watermark (M-1). Answering shows that the view is installed (C-6).
+    pub(super) fn on_collect(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, above: Version) {
+        let Some(g) = self.groups.get(group.index()) else { return };
+        if self.view.as_ref().and_then(|v| v.primary(group)) != Some(from) {
+            return;
+        }
+        let (stable, recent): (Version, Vec<CacheKey>) = match g.role {
+            Role::Owner => (g.stable, g.recent.range(above.counter + 1..).map(|(_, (_, key))| key.clone()).collect()),
+            _ => (Version::ZERO, Vec::new()),
+        };
+        let results = match g.role {
+            Role::Owner => g.results.above(above.counter),
+            _ => Vec::new(),
+        };
+        let mut writes: BTreeMap<CacheKey, Write> = BTreeMap::new();
+        for key in recent {
+            if let Some(record) = self.store.peek(group, &key) {
+                let write = write_of(&key, record.version, record.entry.as_ref(), Vec::new(), cx.now);
+                writes.insert(key, write);
+            }
+        }
+        let writes = writes.into_values().collect();
+        cx.send(from, Message::Collected { group, above, stable, writes, results });
+    }
+}
+
+/// A record as it travels.
+pub(super) fn write_of(
+    key: &CacheKey,
+    version: Version,
+    entry: Option<&StoredEntry>,
+    results: Vec<RememberedResult>,
+    now: Time,
+) -> Write {
+    let body = match entry {
+        None => WriteBody::Tombstone,
+        Some(entry) => WriteBody::Entry {
+            value: entry.value.clone(),
+            content_type: entry.content_type.clone(),
+            etag: entry.etag,
+            remaining: entry.deadline.map(|d| d.since(now)),
+            age: now.since(entry.written),
+        },
+    };
+    Write { cache: key.cache, key: key.key.clone(), version, body, results }
+}
+
+/// The stored form of a write, with its remaining time as a local deadline.
+pub(super) fn entry_of(write: &Write, now: Time) -> Option<StoredEntry> {
+    match &write.body {
+        WriteBody::Tombstone => None,
+        WriteBody::Entry { value, content_type, etag, remaining, age } => Some(StoredEntry {
+            value: value.clone(),
+            content_type: content_type.clone(),
+            etag: *etag,
+            deadline: remaining.map(|left| now + left),
+            written: now - *age,
+        }),
+    }
+}

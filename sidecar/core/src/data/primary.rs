@@ -1,0 +1,471 @@
+//! The primary: decides operations, orders writes, has every copy hold them, and releases answers.
+
+use smallvec::SmallVec;
+
+use super::group::{Group, Pending, Waiter};
+use super::owner::write_of;
+use super::results::Known;
+use super::{Asker, Data};
+use crate::context::Context;
+use crate::evaluate::{Decision, decide};
+use crate::event::Notice;
+use crate::fault::Bug;
+use crate::ids::{GroupId, MemberId, Version};
+use crate::message::{Message, RememberedResult};
+use crate::operation::{Applied, Operation, OperationId, OperationKind, Outcome, Refusal, RefusalReason};
+use crate::storage::{CacheKey, Removal, Storage, StoredEntry};
+
+impl<S: Storage> Data<S> {
+    /// Takes an attempt of an operation, from this node's entry or another's. It is answered now, later, or, when the
+    /// same operation is already under way for the same asker, by that.
+    pub(crate) fn admit(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: MemberId,
+        id: OperationId,
+        attempt: u32,
+        over_below: u64,
+        operation: Operation,
+    ) {
+        let asker = Asker { from, id, attempt };
+        let key = CacheKey { cache: operation.cache, key: operation.key.clone() };
+        let Some(group) = self.group_of(&key) else {
+            self.refuse(cx, None, asker, RefusalReason::NoOwner);
+            return;
+        };
+        if operation.kind.is_read() {
+            self.admit_read(cx, group, asker, &key, operation);
+            return;
+        }
+        match self.groups[group.index()].primary() {
+            None => return self.refuse(cx, None, asker, RefusalReason::NoOwner),
+            // Before it serves in this view, nothing was or is applied in it.
+            Some(primary) if !primary.is_serving() => {
+                return self.refuse(cx, Some(group), asker, RefusalReason::Rebalancing);
+            }
+            Some(_) => {}
+        }
+        self.groups[group.index()].results.over_below(id.entry, over_below);
+        match self.known(group, asker, operation.idempotency, cx.bug(Bug::RetriesApplyAgain)) {
+            Known::New => self.admit_write(cx, group, asker, &key, operation),
+            Known::Pending(counter, outcome) => self.join_waiters(group, counter, asker, outcome),
+            Known::Applied(outcome) | Known::Decided(outcome) => self.release(cx, group, asker, outcome),
+            Known::Refused => self.refuse(cx, None, asker, RefusalReason::Rebalancing),
+            Known::Over => self.refuse(cx, None, asker, RefusalReason::UnknownOperation),
+        }
+    }
+
+    fn known(&self, group: GroupId, asker: Asker, idempotency: Option<u128>, forgetful: bool) -> Known {
+        let group = &self.groups[group.index()];
+        let is_pending = |counter| group.primary().is_some_and(|p| p.pending.get(&counter).is_some_and(|w| !w.done));
+        if forgetful {
+            return Known::New;
+        }
+        group.results.look_up(asker.id, asker.attempt, idempotency, is_pending)
+    }
+
+    /// A repeated attempt of a pending operation is answered with the first one's result; each asker once.
+    fn join_waiters(&mut self, group: GroupId, counter: u64, asker: Asker, outcome: Outcome) {
+        let Some(pending) = self.groups[group.index()].primary_mut().and_then(|p| p.pending.get_mut(&counter)) else {
+            return;
+        };
+        let same = |w: &Waiter| matches!(w, Waiter::Tell(a, _) if a.id == asker.id && a.from == asker.from);
+        if let Some(Waiter::Tell(waiting, _)) = pending.waiters.iter_mut().find(|w| same(w)) {
+            waiting.attempt = asker.attempt.max(waiting.attempt);
+        } else {
+            pending.waiters.push(Waiter::Tell(asker, outcome));
+        }
+    }
+
+    fn refuse(&mut self, cx: &mut Context<'_>, group: Option<GroupId>, asker: Asker, reason: RefusalReason) {
+        if let Some(group) = group {
+            self.groups[group.index()].results.refused(asker.id, asker.attempt);
+        }
+        self.conclude(cx, asker, Err(Refusal { reason, applied: Applied::No }));
+    }
+
+    /// A read: from the copy held here where it is clean, else decided as primary.
+    fn admit_read(&mut self, cx: &mut Context<'_>, group: GroupId, asker: Asker, key: &CacheKey, operation: Operation) {
+        if !self.has_lease(cx.now) {
+            self.refuse(cx, None, asker, RefusalReason::NoLease);
+            return;
+        }
+        match self.gate.read(&*self.store, group, key, || cx.now) {
+            crate::gate::GateRead::Found(entry) => self.answer(cx, asker, Outcome::Found(entry)),
+            crate::gate::GateRead::Absent => self.answer(cx, asker, Outcome::Absent),
+            crate::gate::GateRead::AskCore => self.read_as_primary(cx, group, asker, key, operation),
+        }
+    }
+
+    /// Shows the last stable version, which a pending write leaves in its `before`.
+    fn read_as_primary(
+        &mut self,
+        cx: &mut Context<'_>,
+        group: GroupId,
+        asker: Asker,
+        key: &CacheKey,
+        operation: Operation,
+    ) {
+        let g = &self.groups[group.index()];
+        let Some(primary) = g.primary() else {
+            self.refuse(cx, None, asker, RefusalReason::NoOwner);
+            return;
+        };
+        if !primary.is_serving() {
+            self.refuse(cx, None, asker, RefusalReason::Rebalancing);
+            return;
+        }
+        let chain = primary.dirty.get(key);
+        let first = chain.and_then(|c| primary.pending.get(c.front()?));
+        let last = chain.and_then(|c| c.back().copied());
+        let shown = match first {
+            Some(pending) if !cx.bug(Bug::DirtyReads) => pending.before.clone(),
+            _ => self.store.get(group, key).and_then(|r| r.entry),
+        };
+        match (shown, last) {
+            // Past its deadline: neither the value nor "absent" before a removal is stable (E-2).
+            (Some(entry), Some(last)) if entry.is_expired(cx.now) => {
+                self.wait_on(group, last, Waiter::Again(asker, operation));
+            }
+            (Some(entry), None) if entry.is_expired(cx.now) => {
+                self.order(cx, group, key, None, None, Waiter::Tell(asker, Outcome::Absent));
+                self.removed(cx, key, true);
+            }
+            (Some(entry), _) => {
+                let found = crate::evaluate::view_of(&entry, cx.now);
+                self.answer(cx, asker, Outcome::Found(found));
+            }
+            (None, _) => self.answer(cx, asker, Outcome::Absent),
+        }
+    }
+
+    fn wait_on(&mut self, group: GroupId, counter: u64, waiter: Waiter) {
+        if let Some(pending) = self.groups[group.index()].primary_mut().and_then(|p| p.pending.get_mut(&counter)) {
+            pending.waiters.push(waiter);
+        }
+    }
+
+    /// Decides a write that is not known yet, on the newest version of its key.
+    fn admit_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        group: GroupId,
+        asker: Asker,
+        key: &CacheKey,
+        operation: Operation,
+    ) {
+        if let Some(reason) = self.cannot_order(cx, group) {
+            self.refuse(cx, Some(group), asker, reason);
+            return;
+        }
+        let newest = self.store.peek(group, key).and_then(|r| r.entry);
+        let expired = newest.as_ref().is_some_and(|e| e.is_expired(cx.now));
+        let current = newest.as_ref().filter(|_| !expired);
+        let version = Version { view: cx.view, counter: self.groups[group.index()].counter + 1 };
+        match decide(&operation.kind, current, version, cx.now) {
+            Decision::Answer(outcome) => {
+                self.groups[group.index()].results.decided(asker.id, &outcome);
+                let dirty = self.groups[group.index()].primary().and_then(|p| p.dirty.get(key));
+                let last = dirty.and_then(|chain| chain.back().copied());
+                match last {
+                    // It was decided on a write that is not stable: the answer must not be out before that write is.
+                    Some(counter) => self.wait_on(group, counter, Waiter::Tell(asker, outcome)),
+                    None if expired => {
+                        self.order(cx, group, key, None, None, Waiter::Tell(asker, outcome));
+                        self.removed(cx, key, true);
+                    }
+                    None => self.release(cx, group, asker, outcome),
+                }
+            }
+            Decision::Write { entry, outcome } => {
+                if let Some(entry) = &entry
+                    && current.is_none()
+                    && self.store.is_full(key.cache, key.key.len() + entry.value.len())
+                {
+                    self.refuse(cx, Some(group), asker, RefusalReason::Full);
+                    return;
+                }
+                let result = remembered(asker.id, &operation, version, &outcome);
+                self.order(cx, group, key, entry, Some(result), Waiter::Tell(asker, outcome));
+            }
+        }
+    }
+
+    /// Why no write can be ordered now.
+    fn cannot_order(&self, cx: &Context<'_>, group: GroupId) -> Option<RefusalReason> {
+        let primary = self.groups[group.index()].primary()?;
+        if !self.has_lease(cx.now) {
+            return Some(RefusalReason::NoLease);
+        }
+        let full = primary.pending.len() >= cx.limits.pending_writes_per_group;
+        (full || self.pending_bytes >= cx.limits.pending_bytes).then_some(RefusalReason::Overloaded)
+    }
+
+    /// Orders a write of the group: gives it the next version, applies it here, and sends it to every other copy
+    /// (W-1, W-4).
+    fn order(
+        &mut self,
+        cx: &mut Context<'_>,
+        group: GroupId,
+        key: &CacheKey,
+        entry: Option<StoredEntry>,
+        result: Option<RememberedResult>,
+        waiter: Waiter,
+    ) {
+        self.order_waited(cx, group, key, entry, result, SmallVec::from_iter([waiter]));
+    }
+
+    fn order_waited(
+        &mut self,
+        cx: &mut Context<'_>,
+        group: GroupId,
+        key: &CacheKey,
+        entry: Option<StoredEntry>,
+        result: Option<RememberedResult>,
+        waiters: SmallVec<[Waiter; 1]>,
+    ) {
+        let version = Version { view: cx.view, counter: self.groups[group.index()].counter + 1 };
+        let before = self.store.peek(group, key).and_then(|r| r.entry);
+        self.apply(group, key, version, entry.clone());
+        if let Some(result) = &result {
+            self.groups[group.index()].results.applied(result, cx.limits.keyed_results_per_group);
+        }
+        let results = result.into_iter().collect();
+        let held = Held { version, key: key.clone(), entry, before, results, waiters };
+        self.hold(cx, group, held);
+    }
+
+    /// Makes an applied write pending and sends it to every copy.
+    pub(super) fn hold(&mut self, cx: &mut Context<'_>, group: GroupId, held: Held) {
+        let g = &mut self.groups[group.index()];
+        let stable = g.stable;
+        let Some(primary) = g.primary_mut() else { return };
+        let counter = held.version.counter;
+        let value_bytes = |e: &Option<StoredEntry>| e.as_ref().map_or(0, |e| e.value.len());
+        let bytes = held.key.key.len() + value_bytes(&held.entry) + value_bytes(&held.before);
+        let write = write_of(&held.key, held.version, held.entry.as_ref(), held.results.clone(), cx.now);
+        for &to in &primary.replicas {
+            cx.send(to, Message::Replicate { group, writes: vec![write.clone()], stable });
+        }
+        primary.dirty.entry(held.key.clone()).or_default().push_back(counter);
+        let pending = Pending {
+            version: held.version,
+            key: held.key,
+            missing: primary.replicas.clone(),
+            waiters: held.waiters,
+            before: held.before,
+            entry: held.entry,
+            results: held.results,
+            bytes,
+            sent: cx.now,
+            resent: cx.now,
+            done: false,
+        };
+        primary.pending.insert(counter, pending);
+        self.pending_bytes += bytes;
+        self.settle(cx, group, Some(counter));
+    }
+
+    /// A copy holds these writes.
+    pub(super) fn on_replicated(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, versions: &[Version]) {
+        for version in versions {
+            let Some(primary) = self.groups.get_mut(group.index()).and_then(Group::primary_mut) else { return };
+            let Some(pending) = primary.pending.get_mut(&version.counter).filter(|p| p.version == *version) else {
+                continue;
+            };
+            pending.missing.retain(|id| *id != from);
+            self.settle(cx, group, Some(version.counter));
+        }
+    }
+
+    /// Releases what has become stable: a write once every copy holds it and its key's earlier writes are released;
+    /// then moves the watermark over everything that is.
+    pub(super) fn settle(&mut self, cx: &mut Context<'_>, group: GroupId, touched: Option<u64>) {
+        let mut next = touched;
+        while let Some(counter) = next.take() {
+            let Some((key, waiters)) = self.take_done(cx, group, counter) else { break };
+            for waiter in waiters {
+                match waiter {
+                    Waiter::Tell(asker, outcome) => self.release(cx, group, asker, outcome),
+                    Waiter::Again(asker, operation) => self.admit_read(cx, group, asker, &key, operation),
+                }
+            }
+            let primary = self.groups[group.index()].primary();
+            next = primary.and_then(|p| p.dirty.get(&key)).and_then(|chain| chain.front().copied());
+        }
+        self.move_watermark(cx, group);
+    }
+
+    /// If the write is the first of its key and every copy holds it: takes it as done.
+    fn take_done(
+        &mut self,
+        cx: &Context<'_>,
+        group: GroupId,
+        counter: u64,
+    ) -> Option<(CacheKey, SmallVec<[Waiter; 1]>)> {
+        let incoming = self.view.as_ref().map(|v| v.incoming(group)).unwrap_or_default();
+        let primary = self.groups[group.index()].primary_mut()?;
+        let skips_incoming = cx.bug(Bug::IncomingSkipped);
+        let held_up = !primary.dropped.is_empty() && !cx.bug(Bug::DroppedNotAwaited);
+        let pending = primary.pending.get_mut(&counter)?;
+        let missing = |id: &&MemberId| !(skips_incoming && incoming.iter().any(|(i, _)| i == *id));
+        if held_up || pending.done || pending.missing.iter().any(|id| missing(&id)) {
+            return None;
+        }
+        let chain = primary.dirty.get_mut(&pending.key)?;
+        if chain.front() != Some(&counter) {
+            return None;
+        }
+        chain.pop_front();
+        if chain.is_empty() {
+            primary.dirty.remove(&pending.key);
+        }
+        pending.done = true;
+        pending.before = None;
+        Some((pending.key.clone(), std::mem::take(&mut pending.waiters)))
+    }
+
+    fn move_watermark(&mut self, cx: &mut Context<'_>, group: GroupId) {
+        let Some(primary) = self.groups[group.index()].primary_mut() else { return };
+        let mut stable = None;
+        while let Some(first) = primary.pending.first_entry() {
+            if !first.get().done {
+                break;
+            }
+            let pending = first.remove();
+            self.pending_bytes = self.pending_bytes.saturating_sub(pending.bytes);
+            stable = Some(pending.version);
+        }
+        let empty = primary.pending.is_empty();
+        if let Some(stable) = stable {
+            self.advance_stable(group, stable);
+            self.stable_due.insert(group);
+            self.stable_at.get_or_insert(cx.now + cx.limits.stable_delay);
+        }
+        if empty {
+            self.promoted(cx, group);
+        }
+    }
+
+    /// Answers, if lease and role still hold (L-5); without lease the answer is kept until it is back or the role goes.
+    fn release(&mut self, cx: &mut Context<'_>, group: GroupId, asker: Asker, outcome: Outcome) {
+        if self.has_lease(cx.now) || cx.bug(Bug::NoReleaseCheck) {
+            self.answer(cx, asker, outcome);
+        } else if let Some(primary) = self.groups[group.index()].primary_mut()
+            && primary.parked.len() < cx.limits.pending_writes_per_group
+        {
+            primary.parked.push((asker, outcome));
+        }
+    }
+
+    pub(super) fn release_parked(&mut self, cx: &mut Context<'_>) {
+        if !self.has_lease(cx.now) {
+            return;
+        }
+        for index in 0..self.groups.len() {
+            let parked = self.groups[index].primary_mut().map(|p| std::mem::take(&mut p.parked)).unwrap_or_default();
+            for (asker, outcome) in parked {
+                self.answer(cx, asker, outcome);
+            }
+        }
+    }
+
+    /// Sends again what was not acknowledged for a while.
+    pub(super) fn resend_pending(&mut self, cx: &mut Context<'_>) {
+        let after = cx.limits.resend * 2;
+        for index in 0..self.groups.len() {
+            self.resend(cx, index, None, after);
+        }
+    }
+
+    /// Everything that a member has not acknowledged goes to it at once: it has only now installed this view.
+    pub(crate) fn on_installed(&mut self, cx: &mut Context<'_>, peer: MemberId) {
+        for index in 0..self.groups.len() {
+            if self.groups[index].primary().is_some() {
+                self.resend(cx, index, Some(peer), std::time::Duration::ZERO);
+                self.after_install_of(cx, index, peer);
+            }
+        }
+    }
+
+    fn resend(&mut self, cx: &mut Context<'_>, index: usize, only: Option<MemberId>, after: std::time::Duration) {
+        let group = self.groups[index].id;
+        let stable = self.groups[index].stable;
+        let Some(primary) = self.groups[index].primary_mut() else { return };
+        for pending in primary.pending.values_mut() {
+            if pending.missing.is_empty() || cx.now.since(pending.resent) < after {
+                continue;
+            }
+            if only.is_none() {
+                pending.resent = cx.now;
+            }
+            let write =
+                write_of(&pending.key, pending.version, pending.entry.as_ref(), pending.results.clone(), cx.now);
+            for &to in pending.missing.iter().filter(|id| only.is_none_or(|o| o == **id)) {
+                cx.send(to, Message::Replicate { group, writes: vec![write.clone()], stable });
+            }
+        }
+    }
+
+    /// Under a new view every copy of it must acknowledge what is pending (W-1).
+    pub(super) fn renew_pending(&mut self, cx: &mut Context<'_>, index: usize) {
+        let Some(primary) = self.groups[index].primary_mut() else { return };
+        let replicas = primary.replicas.clone();
+        for pending in primary.pending.values_mut() {
+            pending.missing = replicas.clone();
+            pending.sent = cx.now;
+        }
+        self.resend(cx, index, None, std::time::Duration::ZERO);
+    }
+
+    /// Tells the other copies how far each group is stable.
+    pub(super) fn tell_stable(&mut self, cx: &mut Context<'_>) {
+        if self.stable_at.is_none_or(|at| at > cx.now) {
+            return;
+        }
+        self.stable_at = None;
+        let mut marks: std::collections::BTreeMap<MemberId, Vec<(GroupId, Version)>> =
+            std::collections::BTreeMap::new();
+        for group in std::mem::take(&mut self.stable_due) {
+            let g = &self.groups[group.index()];
+            for &replica in g.primary().iter().flat_map(|p| &p.replicas) {
+                marks.entry(replica).or_default().push((group, g.stable));
+            }
+        }
+        for (to, marks) in marks {
+            cx.send(to, Message::Stable(marks));
+        }
+    }
+
+    /// Removes an entry in order, if its version still is the one seen, for expiry or eviction (E-1).
+    pub(super) fn remove_in_order(&mut self, cx: &mut Context<'_>, removal: &Removal, expired: bool) {
+        let group = removal.group;
+        let serves = self.serves(group, cx.now) && self.cannot_order(cx, group).is_none();
+        let dirty = self.groups[group.index()].primary().is_some_and(|p| p.dirty.contains_key(&removal.key));
+        let record = self.store.peek(group, &removal.key);
+        let same = record.is_some_and(|r| r.version == removal.version && r.entry.is_some());
+        if serves && !dirty && same {
+            self.order_waited(cx, group, &removal.key, None, None, SmallVec::new());
+            self.removed(cx, &removal.key, expired);
+        }
+    }
+
+    fn removed(&self, cx: &mut Context<'_>, key: &CacheKey, expired: bool) {
+        cx.notice(Notice::Removed { cache: key.cache, expired });
+    }
+}
+
+fn remembered(id: OperationId, operation: &Operation, version: Version, outcome: &Outcome) -> RememberedResult {
+    debug_assert!(!matches!(operation.kind, OperationKind::Get));
+    RememberedResult { id, idempotency: operation.idempotency, version, outcome: outcome.clone() }
+}
+
+/// A write that was applied here, with what goes with it.
+pub(super) struct Held {
+    pub(super) version: Version,
+    pub(super) key: CacheKey,
+    pub(super) entry: Option<StoredEntry>,
+    pub(super) before: Option<StoredEntry>,
+    pub(super) results: Vec<RememberedResult>,
+    pub(super) waiters: SmallVec<[Waiter; 1]>,
+}

@@ -1,0 +1,167 @@
+//! Remembered results of operations, so that a retry applies once (O-1, O-2). Bounded: results of an entry's own ids go
+//! when the entry says that it is over with them, results of apps' idempotency keys by number.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::ids::MemberId;
+use crate::message::RememberedResult;
+use crate::operation::{OperationId, Outcome};
+
+/// Entries whose ids are remembered in one group at most; the one that was silent longest goes first.
+const ENTRIES: usize = 1_024;
+
+/// What is known of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Nothing: decide it.
+    New,
+    /// Its write is ordered and not stable yet; the counter of that write.
+    Pending(u64, Outcome),
+    /// It was applied, with this result.
+    Applied(Outcome),
+    /// It was decided without a write, with this result.
+    Decided(Outcome),
+    /// This attempt was refused before, and stays refused.
+    Refused,
+    /// Its entry is over with it.
+    Over,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    entries: BTreeMap<MemberId, Session>,
+    keyed: BTreeMap<u128, RememberedResult>,
+    keyed_order: VecDeque<u128>,
+    clock: u64,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    over_below: u64,
+    used: u64,
+    applied: BTreeMap<u64, RememberedResult>,
+    /// Decided without a write, here alone: valid while this node is the primary in this view.
+    decided: BTreeMap<u64, Outcome>,
+    /// Highest attempt refused, here alone.
+    refused: BTreeMap<u64, u32>,
+}
+
+impl Results {
+    pub(super) fn len(&self) -> usize {
+        let of = |s: &Session| s.applied.len() + s.decided.len() + s.refused.len();
+        self.entries.values().map(of).sum::<usize>() + self.keyed.len()
+    }
+
+    fn session(&mut self, entry: MemberId) -> &mut Session {
+        self.clock += 1;
+        let clock = self.clock;
+        if !self.entries.contains_key(&entry) && self.entries.len() >= ENTRIES {
+            let oldest = self.entries.iter().min_by_key(|(_, s)| s.used).map(|(id, _)| *id);
+            if let Some(oldest) = oldest {
+                self.entries.remove(&oldest);
+            }
+        }
+        let session = self.entries.entry(entry).or_default();
+        session.used = clock;
+        session
+    }
+
+    /// The entry is over with everything below this.
+    pub(super) fn over_below(&mut self, entry: MemberId, below: u64) {
+        let session = self.session(entry);
+        if below > session.over_below {
+            session.over_below = below;
+            session.applied = session.applied.split_off(&below);
+            session.decided = session.decided.split_off(&below);
+            session.refused = session.refused.split_off(&below);
+        }
+    }
+
+    /// What is known of an attempt. `stable` is the counter up to which writes are stable or answered.
+    pub(super) fn look_up(
+        &self,
+        id: OperationId,
+        attempt: u32,
+        idempotency: Option<u128>,
+        is_pending: impl Fn(u64) -> bool,
+    ) -> Known {
+        let known = |r: &RememberedResult| match is_pending(r.version.counter) {
+            true => Known::Pending(r.version.counter, r.outcome.clone()),
+            false => Known::Applied(r.outcome.clone()),
+        };
+        if let Some(session) = self.entries.get(&id.entry) {
+            if id.sequence < session.over_below {
+                return Known::Over;
+            }
+            if let Some(result) = session.applied.get(&id.sequence) {
+                return known(result);
+            }
+            if let Some(outcome) = session.decided.get(&id.sequence) {
+                return Known::Decided(outcome.clone());
+            }
+            if session.refused.get(&id.sequence).is_some_and(|refused| attempt <= *refused) {
+                return Known::Refused;
+            }
+        }
+        idempotency.and_then(|key| self.keyed.get(&key)).map_or(Known::New, known)
+    }
+
+    /// A write with this result was applied to this copy.
+    pub(super) fn applied(&mut self, result: &RememberedResult, keyed_most: usize) {
+        let session = self.session(result.id.entry);
+        if result.id.sequence >= session.over_below {
+            session.applied.insert(result.id.sequence, result.clone());
+        }
+        let Some(key) = result.idempotency else { return };
+        if self.keyed.insert(key, result.clone()).is_none() {
+            self.keyed_order.push_back(key);
+        }
+        while self.keyed_order.len() > keyed_most {
+            if let Some(old) = self.keyed_order.pop_front() {
+                self.keyed.remove(&old);
+            }
+        }
+    }
+
+    /// An attempt was decided without a write.
+    pub(super) fn decided(&mut self, id: OperationId, outcome: &Outcome) {
+        let session = self.session(id.entry);
+        if id.sequence >= session.over_below {
+            session.decided.insert(id.sequence, outcome.clone());
+        }
+    }
+
+    /// An attempt was refused: it stays refused, however often it comes (O-3).
+    pub(super) fn refused(&mut self, id: OperationId, attempt: u32) {
+        let session = self.session(id.entry);
+        if id.sequence >= session.over_below {
+            let refused = session.refused.entry(id.sequence).or_default();
+            *refused = attempt.max(*refused);
+        }
+    }
+
+    /// What was decided and refused here alone is void in another view.
+    pub(super) fn new_view(&mut self) {
+        for session in self.entries.values_mut() {
+            session.decided.clear();
+            session.refused.clear();
+        }
+    }
+
+    /// Results of writes above a counter.
+    pub(super) fn above(&self, counter: u64) -> Vec<RememberedResult> {
+        let by_id = self.entries.values().flat_map(|s| s.applied.values());
+        let keyed = self.keyed.values();
+        let mut above: Vec<_> = by_id.chain(keyed).filter(|r| r.version.counter > counter).cloned().collect();
+        above.sort_unstable_by_key(|r| r.version.counter);
+        above.dedup_by_key(|r| r.version.counter);
+        above
+    }
+
+    /// All results worth giving to a new copy.
+    pub(super) fn all(&self) -> Vec<RememberedResult> {
+        let by_id = self.entries.values().flat_map(|s| s.applied.values());
+        let keyed = self.keyed_order.iter().filter_map(|key| self.keyed.get(key));
+        by_id.chain(keyed).cloned().collect()
+    }
+}

@@ -1,0 +1,188 @@
+//! State transfer: an incoming copy pulls the group from its serving primary, part by part, while writes go on (T-1).
+
+use super::Data;
+use super::group::Role;
+use super::owner::{entry_of, write_of};
+use crate::context::Context;
+use crate::event::Notice;
+use crate::ids::{GroupId, MemberId, Version, ViewNumber};
+use crate::message::{Message, RememberedResult, Write, WriteBody};
+use crate::storage::{CacheKey, Storage};
+use crate::time::Time;
+
+/// The receiving side.
+#[derive(Debug)]
+pub(super) struct Filling {
+    /// The view that made this copy incoming.
+    pub(super) since: ViewNumber,
+    pub(super) transfer: u64,
+    next_part: u64,
+    asked: Option<Time>,
+    pub(super) complete: bool,
+    records: usize,
+    bytes: usize,
+}
+
+impl Filling {
+    pub(super) fn new(since: ViewNumber, transfer: u64) -> Filling {
+        Filling { since, transfer, next_part: 0, asked: None, complete: false, records: 0, bytes: 0 }
+    }
+}
+
+/// The sending side: the keys to send, fixed when the transfer began; writes after that reach the copy by themselves.
+#[derive(Debug)]
+pub(super) struct Sending {
+    transfer: u64,
+    keys: Vec<CacheKey>,
+    /// Where the part last sent, and the one after it, begin.
+    part: u64,
+    begins: usize,
+    ends: usize,
+}
+
+/// One part as received.
+pub(super) struct Part {
+    pub(super) transfer: u64,
+    pub(super) part: u64,
+    pub(super) writes: Vec<Write>,
+    pub(super) last: bool,
+    pub(super) results: Vec<RememberedResult>,
+    pub(super) stable: Version,
+}
+
+impl<S: Storage> Data<S> {
+    /// Starts waiting transfers while there is room, and asks again for parts that did not come.
+    pub(super) fn resend_pulls(&mut self, cx: &mut Context<'_>) {
+        for index in 0..self.groups.len() {
+            let group = self.groups[index].id;
+            let Role::Incoming(filling) = &self.groups[index].role else { continue };
+            if filling.complete {
+                continue;
+            }
+            let waiting = filling.asked.is_none();
+            if waiting && self.filling.len() >= cx.limits.transfers && !self.filling.contains(&group) {
+                continue;
+            }
+            if waiting || filling.asked.is_some_and(|at| cx.now.since(at) >= cx.limits.resend) {
+                self.pull(cx, group);
+            }
+        }
+    }
+
+    fn pull(&mut self, cx: &mut Context<'_>, group: GroupId) {
+        let Some(primary) = self.view.as_ref().and_then(|v| v.primary(group)) else { return };
+        let Role::Incoming(filling) = &mut self.groups[group.index()].role else { return };
+        filling.asked = Some(cx.now);
+        let (transfer, part) = (filling.transfer, filling.next_part);
+        self.filling.insert(group);
+        if primary != cx.me {
+            cx.send(primary, Message::Pull { group, transfer, part });
+        }
+    }
+
+    /// An incoming member asks for a part.
+    pub(super) fn on_pull(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, transfer: u64, part: u64) {
+        let Some(view) = self.view.clone() else { return };
+        let expected = self.group(group).is_some_and(super::group::Group::is_serving)
+            && view.incoming(group).iter().any(|(id, _)| *id == from);
+        if !expected {
+            return;
+        }
+        let keys = if part == 0 { Some(self.store.keys(group)) } else { None };
+        let Some(primary) = self.groups[group.index()].primary_mut() else { return };
+        if let Some(keys) = keys
+            && primary.sending.get(&from).is_none_or(|s| s.transfer != transfer || s.part != 0)
+        {
+            primary.sending.insert(from, Sending { transfer, keys, part: 0, begins: 0, ends: 0 });
+        }
+        let Some(sending) = primary.sending.get_mut(&from).filter(|s| s.transfer == transfer) else {
+            cx.send(from, Message::PullRefused { group, transfer });
+            return;
+        };
+        if part == sending.part + 1 {
+            sending.part = part;
+            sending.begins = sending.ends;
+        } else if part != sending.part {
+            return;
+        }
+        self.send_part(cx, from, group);
+    }
+
+    fn send_part(&mut self, cx: &mut Context<'_>, to: MemberId, group: GroupId) {
+        let store = std::sync::Arc::clone(&self.store);
+        let g = &mut self.groups[group.index()];
+        let (stable, results) = (g.stable, &g.results);
+        let Role::Primary(primary) = &mut g.role else { return };
+        let Some(sending) = primary.sending.get_mut(&to) else { return };
+        let mut writes = Vec::new();
+        let (mut at, mut bytes) = (sending.begins, 0);
+        while at < sending.keys.len() && bytes < cx.limits.transfer_chunk_bytes {
+            let key = &sending.keys[at];
+            if let Some(record) = store.peek(group, key) {
+                bytes += key.key.len() + record.entry.as_ref().map_or(0, |e| e.value.len()) + 32;
+                writes.push(write_of(key, record.version, record.entry.as_ref(), Vec::new(), cx.now));
+            }
+            at += 1;
+        }
+        sending.ends = at;
+        let last = at >= sending.keys.len();
+        let results = if last { results.all() } else { Vec::new() };
+        let (transfer, part) = (sending.transfer, sending.part);
+        cx.send(to, Message::Part { group, transfer, part, writes, last, results, stable });
+    }
+
+    /// A part came: keeps what is newer than what is held.
+    pub(super) fn on_part(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, got: Part) {
+        if self.view.as_ref().and_then(|v| v.primary(group)) != Some(from) || self.group(group).is_none() {
+            return;
+        }
+        let Role::Incoming(filling) = &mut self.groups[group.index()].role else { return };
+        if filling.transfer != got.transfer || filling.next_part != got.part || filling.complete {
+            return;
+        }
+        filling.next_part += 1;
+        filling.records += got.writes.len();
+        filling.bytes += got.writes.iter().map(|w| w.key.len() + value_len(w)).sum::<usize>();
+        self.take_stable(cx, group, got.stable);
+        for write in &got.writes {
+            let key = CacheKey { cache: write.cache, key: write.key.clone() };
+            if self.store.peek(group, &key).is_none_or(|held| held.version < write.version) {
+                self.apply(group, &key, write.version, entry_of(write, cx.now));
+            }
+        }
+        if !got.last {
+            self.pull(cx, group);
+            return;
+        }
+        let keyed_most = cx.limits.keyed_results_per_group;
+        let g = &mut self.groups[group.index()];
+        for result in &got.results {
+            g.results.applied(result, keyed_most);
+        }
+        if let Role::Incoming(filling) = &mut g.role {
+            filling.complete = true;
+            cx.notice(Notice::Transferred { group, records: filling.records, bytes: filling.bytes });
+        }
+        self.filling.remove(&group);
+        self.resend_pulls(cx);
+    }
+
+    /// The primary knows no such transfer: begins it again; what came already stays, since it came from this primary.
+    pub(super) fn on_pull_refused(&mut self, cx: &mut Context<'_>, group: GroupId, transfer: u64) {
+        self.next_transfer += 1;
+        let next = self.next_transfer;
+        let Some(g) = self.groups.get_mut(group.index()) else { return };
+        let Role::Incoming(filling) = &mut g.role else { return };
+        if filling.transfer == transfer && !filling.complete {
+            *filling = Filling::new(filling.since, next);
+            self.pull(cx, group);
+        }
+    }
+}
+
+fn value_len(write: &Write) -> usize {
+    match &write.body {
+        WriteBody::Entry { value, .. } => value.len(),
+        WriteBody::Tombstone => 0,
+    }
+}

@@ -1,0 +1,493 @@
+//! Who is in the view and who changes it: suspicion, votes, exclusion, planned changes, joining and leaving.
+//!
+//! [`Membership`] owns that state. It never touches data: what it decides comes out as a [`Decided`] view, which the
+//! core installs in both halves at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::core::Setup;
+use crate::document::{Document, Proof, Timing};
+use crate::event::{CallId, Effect, Notice, RegistryCall};
+use crate::ids::{GroupId, MemberId, ViewNumber};
+use crate::lease::Lease;
+use crate::member::Member;
+use crate::message::Message;
+use crate::sealing::Standing;
+use crate::snapshot::Participation;
+use crate::time::Time;
+use crate::view::{Replicas, View};
+
+mod ballot;
+mod exclusion;
+mod install;
+mod joining;
+mod leaving;
+mod planned;
+mod registry;
+mod suspicion;
+
+use ballot::GivenVote;
+use exclusion::Exclusion;
+use joining::Joiner;
+use suspicion::Suspicion;
+
+/// What is known of a peer.
+#[derive(Debug, Default)]
+struct Peer {
+    /// The view it has installed.
+    view: ViewNumber,
+    /// Newest view it is confirmed past.
+    confirmed_past: ViewNumber,
+    /// When it was last shown our view.
+    shown: Option<(ViewNumber, Time)>,
+}
+
+/// A member known to have ended.
+#[derive(Clone, Copy, Debug)]
+struct Death {
+    proof: Proof,
+    /// When this node learned it; the dead one's promises run at most a promise time from here.
+    learned: Time,
+}
+
+/// The one activity that waits for the registry.
+#[derive(Debug)]
+enum Task {
+    Idle,
+    Exclude(Box<Exclusion>),
+    /// A planned change, a creation, a joiner's first view: the document that a swap is to put in.
+    Change(Arc<Document>),
+    /// Voiding votes given: reading first, then the document that a swap is to put in.
+    Void(Option<Arc<Document>>),
+    /// Storing proofs.
+    Prove,
+    /// A read to learn what is there.
+    Refresh,
+}
+
+/// A registry call under way.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    id: CallId,
+    until: Time,
+}
+
+/// The membership half of the core.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    setup: Setup,
+    pub(crate) lease: Arc<Lease>,
+    started: Time,
+    participation: Participation,
+    view: Option<Arc<View>>,
+    document: Option<Arc<Document>>,
+    pub(crate) timing: Timing,
+    peers: BTreeMap<MemberId, Peer>,
+    confirmed_past: ViewNumber,
+    /// Views that will be confirmed past, and when.
+    confirming: VecDeque<(ViewNumber, Time)>,
+    dead: BTreeMap<MemberId, Death>,
+
+    // Suspicion
+    suspected: BTreeMap<MemberId, Suspicion>,
+    unreachable: BTreeSet<MemberId>,
+    stuck: BTreeSet<MemberId>,
+    reports: BTreeMap<MemberId, (Vec<MemberId>, Time)>,
+    /// Echoes older than this prove nothing: this node itself was not running.
+    heard_floor: Time,
+    reported_at: Time,
+
+    // Votes given
+    votes: BTreeMap<MemberId, GivenVote>,
+    released_rounds: BTreeMap<MemberId, u64>,
+    round: u64,
+
+    // Registry
+    task: Task,
+    call: Option<Call>,
+    next_call: u64,
+    registry_ok: Option<Time>,
+    registry_failed: bool,
+    retry_at: Time,
+    waits_for: Option<&'static str>,
+
+    // Planned changes
+    joiners: BTreeMap<MemberId, Joiner>,
+    in_sync: BTreeSet<(GroupId, MemberId)>,
+    leaving: BTreeMap<MemberId, Time>,
+    stopped: BTreeSet<MemberId>,
+    changed_at: Time,
+    /// With this view and these leavers, planning came to nothing.
+    planned_for: Option<(ViewNumber, BTreeSet<MemberId>)>,
+    change_began: Option<Time>,
+
+    // Own joining and leaving
+    reached: BTreeSet<MemberId>,
+    asked_at: Time,
+    drain: Option<leaving::Drain>,
+    announced: BTreeMap<MemberId, Time>,
+    peers_told: Vec<MemberId>,
+}
+
+/// A view to install, and what its proposer has to tell.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    pub(crate) view: Arc<View>,
+    /// This node swapped it in: it tells everyone.
+    pub(crate) own: bool,
+}
+
+impl Membership {
+    pub(crate) fn new(setup: Setup, lease: Arc<Lease>, now: Time) -> Membership {
+        let participation = if setup.joins { Participation::Joining } else { Participation::Client };
+        Membership {
+            timing: setup.agreed.timing,
+            setup,
+            lease,
+            started: now,
+            participation,
+            view: None,
+            document: None,
+            peers: BTreeMap::new(),
+            confirmed_past: ViewNumber::NONE,
+            confirming: VecDeque::new(),
+            dead: BTreeMap::new(),
+            suspected: BTreeMap::new(),
+            unreachable: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            reports: BTreeMap::new(),
+            heard_floor: now,
+            reported_at: Time::ZERO,
+            votes: BTreeMap::new(),
+            released_rounds: BTreeMap::new(),
+            round: 0,
+            task: Task::Idle,
+            call: None,
+            next_call: 0,
+            registry_ok: None,
+            registry_failed: false,
+            retry_at: Time::ZERO,
+            waits_for: None,
+            joiners: BTreeMap::new(),
+            in_sync: BTreeSet::new(),
+            leaving: BTreeMap::new(),
+            stopped: BTreeSet::new(),
+            changed_at: now,
+            planned_for: None,
+            change_began: None,
+            reached: BTreeSet::new(),
+            asked_at: Time::ZERO,
+            drain: None,
+            announced: BTreeMap::new(),
+            peers_told: Vec::new(),
+        }
+    }
+
+    pub(crate) fn participation(&self) -> Participation {
+        self.participation
+    }
+
+    pub(crate) fn view(&self) -> Option<&Arc<View>> {
+        self.view.as_ref()
+    }
+
+    pub(crate) fn view_number(&self) -> ViewNumber {
+        self.view.as_ref().map_or(ViewNumber::NONE, |v| v.number)
+    }
+
+    pub(crate) fn confirmed_past(&self) -> ViewNumber {
+        self.confirmed_past
+    }
+
+    pub(crate) fn registry_ok(&self) -> bool {
+        !self.registry_failed
+    }
+
+    pub(crate) fn waits_for(&self) -> Option<&'static str> {
+        self.waits_for
+    }
+
+    pub(crate) fn unsealed_count(&self) -> usize {
+        self.document.as_ref().map_or(0, |d| d.unsealed.len())
+    }
+
+    pub(crate) fn suspected(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.suspected.keys().copied()
+    }
+
+    /// Whether `peer` is known to have installed at least `view`.
+    pub(crate) fn has_installed(&self, peer: MemberId, view: ViewNumber) -> bool {
+        self.peers.get(&peer).is_some_and(|p| p.view >= view)
+    }
+
+    fn is_member(&self) -> bool {
+        matches!(self.participation, Participation::Member | Participation::Leaving)
+            && !self.drain.as_ref().is_some_and(leaving::Drain::has_stopped)
+    }
+
+    /// What every message and ping says of its sender. Returns whether the peer is now known to have installed our
+    /// view and was not before.
+    pub(crate) fn on_shown(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: MemberId,
+        view: ViewNumber,
+        past: ViewNumber,
+    ) -> bool {
+        let mine = self.view_number();
+        let known = self.peers.contains_key(&from);
+        if !known && self.peers.len() >= cx.limits.clients {
+            return false;
+        }
+        let peer = self.peers.entry(from).or_default();
+        let arrived = peer.view < mine && view >= mine;
+        peer.view = view.max(peer.view);
+        peer.confirmed_past = past.max(peer.confirmed_past);
+        if view > mine && self.participation != Participation::Superseded {
+            self.ask_view(cx, from);
+        } else if view < mine {
+            self.show_view(cx, from);
+        }
+        arrived
+    }
+
+    fn ask_view(&mut self, cx: &mut Context<'_>, from: MemberId) {
+        let due = self.announced.get(&from).is_none_or(|at| cx.now.since(*at) >= Duration::from_millis(20));
+        if due && from != cx.me {
+            self.announced.insert(from, cx.now);
+            cx.send(from, Message::ViewRequest);
+        }
+    }
+
+    /// Shows our view to a peer behind it, at most once in a short while.
+    fn show_view(&mut self, cx: &mut Context<'_>, to: MemberId) {
+        let Some(view) = self.view.clone() else { return };
+        let peer = self.peers.entry(to).or_default();
+        let shown = peer.shown.is_some_and(|(v, at)| v == view.number && cx.now.since(at) < Duration::from_millis(20));
+        if !shown && to != cx.me {
+            peer.shown = Some((view.number, cx.now));
+            cx.send(to, Message::ViewIs(view));
+        }
+    }
+
+    /// Takes a membership message that was sent in view `sent_in`. Returns a view to install, if it brought one.
+    pub(crate) fn on_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: MemberId,
+        sent_in: ViewNumber,
+        message: Message,
+    ) -> Option<Decided> {
+        match message {
+            Message::ViewIs(view) => return self.newer(view),
+            Message::ViewRequest => self.show_view(cx, from),
+            Message::Suspects(suspects) => self.on_report(cx, from, suspects),
+            Message::VoteRequest { version, round, suspects } => {
+                self.on_vote_request(cx, from, version, round, suspects);
+            }
+            Message::Vote { version, round, promises } => self.on_vote(cx, from, version, round, &promises),
+            Message::VoteRelease { version, round } => self.on_vote_release(from, version, round),
+            Message::Join { member, exclusive, reached, formerly } => {
+                self.on_join(cx, from, *member, exclusive, &reached, formerly);
+            }
+            Message::Reached(joiner) => self.on_joiner_reached(from, joiner),
+            Message::JoinRefused(why) => {
+                if self.participation == Participation::Joining {
+                    cx.effects.push(Effect::JoinRefused(why));
+                }
+            }
+            Message::Leave => self.on_leave(cx, from),
+            Message::LeaveGranted { anyway } => self.on_leave_granted(cx, from, anyway),
+            Message::Stopped => {
+                if self.view.as_ref().is_some_and(|v| v.contains(from)) {
+                    self.stopped.insert(from);
+                }
+            }
+            Message::Released(member) => self.learn_death(cx, member, Proof::Released),
+            Message::InSync(groups) => {
+                if sent_in == cx.view {
+                    self.in_sync.extend(groups.into_iter().map(|g| (g, from)));
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// A view newer than ours, of our cluster (V-8).
+    fn newer(&self, view: Arc<View>) -> Option<Decided> {
+        let fits = self.participation != Participation::Superseded
+            && view.number > self.view_number()
+            && view.segments == self.setup.agreed.segments
+            && view.classes == classes(&self.setup);
+        fits.then_some(Decided { view, own: false })
+    }
+
+    /// Everything that time brings. Returns a view to install.
+    pub(crate) fn on_tick(&mut self, cx: &mut Context<'_>) -> Option<Decided> {
+        while self.confirming.front().is_some_and(|(_, at)| *at <= cx.now) {
+            if let Some((past, _)) = self.confirming.pop_front() {
+                self.confirmed_past = past.max(self.confirmed_past);
+            }
+        }
+        if let Some(call) = self.call
+            && call.until <= cx.now
+        {
+            self.call = None;
+            if let Some(decided) = self.on_answer(cx, crate::event::RegistryAnswer::Failed) {
+                return Some(decided);
+            }
+        }
+        match self.participation {
+            Participation::Superseded => return None,
+            Participation::Joining => self.tick_joining(cx),
+            Participation::Client => self.tick_client(cx),
+            Participation::Member | Participation::Leaving => {
+                self.tick_leaving(cx);
+                if self.is_member() {
+                    self.tick_suspicion(cx);
+                    self.tick_votes(cx);
+                    self.tick_exclusion(cx);
+                    self.tick_planned(cx);
+                    self.tick_refresh(cx);
+                }
+            }
+        }
+        self.tell_peers(cx);
+        None
+    }
+
+    /// The earliest-joined member that this node does not suspect (V-10).
+    fn coordinator(&self) -> Option<MemberId> {
+        let view = self.view.as_ref()?;
+        view.ids().find(|id| !self.suspected.contains_key(id) && !self.stopped.contains(id))
+    }
+
+    fn learn_death(&mut self, cx: &mut Context<'_>, member: MemberId, proof: Proof) {
+        if member == cx.me || self.dead.len() >= cx.limits.clients {
+            return;
+        }
+        if self.dead.get(&member).is_some_and(|d| d.proof == Proof::Released || d.proof == proof) {
+            return;
+        }
+        self.dead.insert(member, Death { proof, learned: cx.now });
+        if proof == Proof::Released {
+            self.stopped.insert(member);
+        }
+        cx.notice(Notice::ProvedDead { member });
+    }
+
+    /// Keeps connections to the members, and to the joiners that must be reached.
+    fn tell_peers(&mut self, cx: &mut Context<'_>) {
+        let mut peers: Vec<Member> = Vec::new();
+        let known = self.view.clone().or_else(|| self.document.as_ref().map(|d| Arc::new(d.view.clone())));
+        if let Some(view) = &known {
+            peers.extend(view.members.iter().filter(|m| m.id != cx.me).cloned());
+        }
+        for joiner in self.joiners.values() {
+            if !peers.iter().any(|p| p.id == joiner.member.id) {
+                peers.push(joiner.member.clone());
+            }
+        }
+        let ids: Vec<MemberId> = peers.iter().map(|p| p.id).collect();
+        if ids != self.peers_told {
+            self.reached.retain(|id| ids.contains(id));
+            self.peers_told = ids;
+            cx.effects.push(Effect::Peers(peers));
+        }
+    }
+
+    pub(crate) fn on_reached(&mut self, cx: &mut Context<'_>, peer: MemberId) {
+        self.reached.insert(peer);
+        self.unreachable.remove(&peer);
+        match self.participation {
+            Participation::Joining => self.asked_at = Time::ZERO,
+            Participation::Member | Participation::Leaving => self.report_joiner(cx, peer),
+            Participation::Client => {
+                if self.view.is_none() {
+                    cx.send(peer, Message::ViewRequest);
+                }
+            }
+            Participation::Superseded => {}
+        }
+    }
+
+    /// Complete incoming copies of this node, for the coordinator to make owners.
+    pub(crate) fn report_in_sync(&mut self, cx: &mut Context<'_>, groups: Vec<GroupId>) {
+        match self.coordinator() {
+            Some(coordinator) if coordinator == cx.me => self.in_sync.extend(groups.into_iter().map(|g| (g, cx.me))),
+            Some(coordinator) => cx.send(coordinator, Message::InSync(groups)),
+            None => {}
+        }
+    }
+
+    /// Sizes of tables that grow with peers.
+    pub(crate) fn table_sizes(&self) -> [(&'static str, usize); 4] {
+        [
+            ("peers", self.peers.len()),
+            ("proofs", self.dead.len()),
+            ("joiners", self.joiners.len()),
+            ("unsealed", self.unsealed_count()),
+        ]
+    }
+
+    fn begin_call(&mut self, cx: &mut Context<'_>, request: RegistryCall) {
+        let id = CallId(self.next_call);
+        self.next_call += 1;
+        self.call = Some(Call { id, until: cx.now + cx.limits.registry_timeout });
+        cx.effects.push(Effect::Registry { call: id, request });
+    }
+}
+
+/// The replica counts in use, ascending: the classes of groups.
+pub(crate) fn classes(setup: &Setup) -> Vec<Replicas> {
+    let counts: BTreeSet<Replicas> = setup.agreed.caches.iter().map(|c| c.replicas).collect();
+    counts.into_iter().collect()
+}
+
+/// Members' standing as an exclusion counts it: proofs count at once, and are waited for afterwards.
+struct Now<'a>(&'a Membership);
+
+/// Members' standing as sealing counts it: proofs count after a full promise time.
+struct Aged<'a>(&'a Membership, Time);
+
+impl Membership {
+    fn standing_confirmed(&self, member: MemberId) -> ViewNumber {
+        if member == self.setup.me.id {
+            return self.confirmed_past;
+        }
+        self.peers.get(&member).map_or(ViewNumber::NONE, |p| p.confirmed_past)
+    }
+
+    fn standing_released(&self, member: MemberId) -> bool {
+        self.dead.get(&member).is_some_and(|d| d.proof == Proof::Released)
+    }
+}
+
+impl Standing for Now<'_> {
+    fn confirmed_past(&self, member: MemberId) -> ViewNumber {
+        self.0.standing_confirmed(member)
+    }
+    fn is_dead(&self, member: MemberId) -> bool {
+        self.0.dead.contains_key(&member)
+    }
+    fn is_released(&self, member: MemberId) -> bool {
+        self.0.standing_released(member)
+    }
+}
+
+impl Standing for Aged<'_> {
+    fn confirmed_past(&self, member: MemberId) -> ViewNumber {
+        self.0.standing_confirmed(member)
+    }
+    fn is_dead(&self, member: MemberId) -> bool {
+        let promise = self.0.timing.promise();
+        self.0.dead.get(&member).is_some_and(|d| self.1.since(d.learned) >= promise)
+    }
+    fn is_released(&self, member: MemberId) -> bool {
+        self.0.standing_released(member)
+    }
+}

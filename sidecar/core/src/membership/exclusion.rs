@@ -1,0 +1,313 @@
+//! Proposing an exclusion: read, votes, promises waited out, swap (V-1 … V-10).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Aged, Membership, Now, Task};
+use crate::context::Context;
+use crate::document::{Document, DocumentVersion, UnsealedView};
+use crate::event::{Notice, RegistryCall};
+use crate::fault::Bug;
+use crate::ids::MemberId;
+use crate::message::Message;
+use crate::placement::{self, Change};
+use crate::sealing::{self, Verdict};
+use crate::time::Time;
+use crate::view::{Replicas, View};
+
+/// An exclusion under way.
+#[derive(Debug)]
+pub(super) struct Exclusion {
+    stage: Stage,
+    suspects: BTreeSet<MemberId>,
+    round: u64,
+    /// The document that the votes are bound to.
+    document: Option<Arc<Document>>,
+    /// Until when each voter's promises to each suspect run, by this node's clock.
+    votes: BTreeMap<MemberId, BTreeMap<MemberId, Time>>,
+    asked_at: Time,
+    /// A swap was sent: from then on only its outcome ends this.
+    sent: Option<Arc<Document>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Reading,
+    Voting,
+    Swapping,
+    /// The swap's answer was lost: reading what became of it (G-2).
+    Resolving,
+}
+
+impl Exclusion {
+    /// Whose pings the proposer itself must not answer.
+    pub(super) fn blocked(&self) -> impl Iterator<Item = MemberId> + '_ {
+        self.suspects.iter().copied().filter(|_| self.document.is_some())
+    }
+
+    /// The document that the swap puts in.
+    pub(super) fn into_sent(self) -> Option<Arc<Document>> {
+        self.sent
+    }
+
+    fn version(&self) -> Option<DocumentVersion> {
+        self.document.as_ref().map(|d| d.version())
+    }
+}
+
+impl Membership {
+    /// Starts, goes on with or gives up an exclusion, as suspicions call for.
+    pub(super) fn tick_exclusion(&mut self, cx: &mut Context<'_>) {
+        let wanted = if self.coordinator() == Some(cx.me) { self.to_exclude(cx.me) } else { BTreeSet::new() };
+        match &self.task {
+            Task::Idle if !wanted.is_empty() && self.call.is_none() && cx.now >= self.retry_at => {
+                if self.may_start(cx, &wanted) {
+                    self.start_exclusion(cx, wanted);
+                }
+            }
+            Task::Idle if wanted.is_empty() => self.waits_for = None,
+            Task::Exclude(exclusion) if exclusion.stage == Stage::Voting => {
+                if exclusion.suspects == wanted {
+                    self.ask_votes(cx);
+                    self.try_swap(cx);
+                } else {
+                    self.restart_round(cx, wanted);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Waits for the owner of a last copy to come back (V-9), and does not ask for votes that can't suffice.
+    fn may_start(&mut self, cx: &mut Context<'_>, wanted: &BTreeSet<MemberId>) -> bool {
+        let Some(view) = self.view.clone() else { return false };
+        let unproved: BTreeSet<MemberId> = wanted.iter().copied().filter(|s| !self.dead.contains_key(s)).collect();
+        let young = unproved
+            .iter()
+            .any(|s| self.suspected.get(s).is_none_or(|x| cx.now.since(x.since) < self.timing.orphan_wait));
+        if young && orphans(&view, wanted, &unproved) {
+            self.wait_for(cx, "last copy");
+            return false;
+        }
+        true
+    }
+
+    fn wait_for(&mut self, cx: &mut Context<'_>, reason: &'static str) {
+        if self.waits_for != Some(reason) {
+            self.waits_for = Some(reason);
+            cx.notice(Notice::ExclusionWaits { reason });
+        }
+    }
+
+    fn start_exclusion(&mut self, cx: &mut Context<'_>, suspects: BTreeSet<MemberId>) {
+        self.round += 1;
+        let exclusion = Exclusion {
+            stage: Stage::Reading,
+            suspects,
+            round: self.round,
+            document: None,
+            votes: BTreeMap::new(),
+            asked_at: Time::ZERO,
+            sent: None,
+        };
+        self.task = Task::Exclude(Box::new(exclusion));
+        self.begin_call(cx, RegistryCall::Read);
+    }
+
+    /// The registry was read (V-7) and shows our view: asks for votes, unless they can't suffice.
+    pub(super) fn on_exclusion_read(&mut self, cx: &mut Context<'_>, document: Arc<Document>) {
+        let Task::Exclude(exclusion) = &self.task else { return };
+        if exclusion.stage == Stage::Resolving {
+            self.swap_again(cx, document);
+            return;
+        }
+        let suspects = exclusion.suspects.clone();
+        if let Verdict::Minority { .. } = self.judge(&document, &suspects)
+            && !cx.bug(Bug::NoHalfRule)
+        {
+            self.wait_for(cx, "majority");
+            self.task = Task::Idle;
+            self.retry_at = cx.now + Duration::from_millis(200);
+            return;
+        }
+        let own = self.lease.block(&suspects.iter().copied().collect::<Vec<_>>(), cx.now);
+        let own = own.into_iter().map(|(id, left)| (id, cx.now + left)).collect();
+        let Task::Exclude(exclusion) = &mut self.task else { return };
+        exclusion.stage = Stage::Voting;
+        exclusion.document = Some(document);
+        exclusion.votes.insert(cx.me, own);
+        self.ask_votes(cx);
+        self.try_swap(cx);
+    }
+
+    fn voters(&self, suspects: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
+        let view = self.view.as_ref();
+        let goes = |id: &MemberId| suspects.contains(id) || self.stopped.contains(id) || self.standing_released(*id);
+        view.map(|v| v.ids().filter(|id| !goes(id)).collect()).unwrap_or_default()
+    }
+
+    fn judge(&self, document: &Document, suspects: &BTreeSet<MemberId>) -> Verdict {
+        let voters = self.voters(suspects);
+        let members: Vec<MemberId> = document.view.ids().collect();
+        let older = document.unsealed.iter().map(|u| (u.number, u.members.as_slice()));
+        let older: Vec<_> = if self.setup.bugs.has(Bug::UnsealedIgnored) { Vec::new() } else { older.collect() };
+        let views = std::iter::once((document.view.number, members.as_slice())).chain(older);
+        sealing::judge(views, &voters, &Now(self))
+    }
+
+    fn ask_votes(&mut self, cx: &mut Context<'_>) {
+        let Task::Exclude(exclusion) = &self.task else { return };
+        if cx.now.since(exclusion.asked_at) < cx.limits.resend {
+            return;
+        }
+        let Some(version) = exclusion.version() else { return };
+        let silent: Vec<MemberId> =
+            self.voters(&exclusion.suspects).into_iter().filter(|v| !exclusion.votes.contains_key(v)).collect();
+        let (round, suspects) = (exclusion.round, exclusion.suspects.iter().copied().collect::<Vec<_>>());
+        for voter in silent {
+            cx.send(voter, Message::VoteRequest { version, round, suspects: suspects.clone() });
+        }
+        if let Task::Exclude(exclusion) = &mut self.task {
+            exclusion.asked_at = cx.now;
+        }
+    }
+
+    pub(super) fn on_vote(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: MemberId,
+        version: DocumentVersion,
+        round: u64,
+        promises: &[(MemberId, Duration)],
+    ) {
+        let Task::Exclude(exclusion) = &mut self.task else { return };
+        if exclusion.stage != Stage::Voting || exclusion.version() != Some(version) || exclusion.round != round {
+            return;
+        }
+        // A repeated answer counts from when it came: never earlier than what it says.
+        let until = promises.iter().map(|(id, left)| (*id, cx.now + *left)).collect();
+        exclusion.votes.entry(from).or_insert(until);
+        self.try_swap(cx);
+    }
+
+    /// Suspicions changed before a swap was sent: gives the votes back and starts the round again (V-3, V-4).
+    fn restart_round(&mut self, cx: &mut Context<'_>, wanted: BTreeSet<MemberId>) {
+        let Task::Exclude(exclusion) = &self.task else { return };
+        let grown = exclusion.suspects.is_subset(&wanted);
+        let (version, round) = (exclusion.version(), exclusion.round);
+        let asked: Vec<MemberId> = self.view.iter().flat_map(|v| v.ids()).filter(|id| *id != cx.me).collect();
+        self.task = Task::Idle;
+        if !grown && let Some(version) = version {
+            for voter in asked {
+                cx.send(voter, Message::VoteRelease { version, round });
+            }
+        }
+        self.unblock();
+        if !wanted.is_empty() && self.may_start(cx, &wanted) {
+            self.start_exclusion(cx, wanted);
+        }
+    }
+
+    /// All voters have voted: swaps once every promise has run out (V-6).
+    fn try_swap(&mut self, cx: &mut Context<'_>) {
+        let Task::Exclude(exclusion) = &self.task else { return };
+        let Some(document) = exclusion.document.clone() else { return };
+        let voters = self.voters(&exclusion.suspects);
+        if exclusion.stage != Stage::Voting || !voters.iter().all(|v| exclusion.votes.contains_key(v)) {
+            return;
+        }
+        let needs_dead = match self.judge(&document, &exclusion.suspects) {
+            Verdict::Allowed { needs_dead } => needs_dead,
+            Verdict::Minority { .. } if cx.bug(Bug::NoHalfRule) => BTreeSet::new(),
+            Verdict::Minority { .. } => {
+                self.wait_for(cx, "majority");
+                return;
+            }
+        };
+        let promises = exclusion.votes.values().flatten();
+        let given = promises.filter(|(suspect, _)| !self.dead.contains_key(suspect)).map(|(_, until)| *until);
+        let proofs = needs_dead.iter().filter_map(|d| Some(self.dead.get(d)?.learned + self.timing.promise()));
+        let until = given.chain(proofs).max().unwrap_or(Time::ZERO);
+        if until > cx.now && !cx.bug(Bug::PromisesNotWaited) {
+            return;
+        }
+        self.swap_exclusion(cx, &document);
+    }
+
+    fn swap_exclusion(&mut self, cx: &mut Context<'_>, document: &Arc<Document>) {
+        let Task::Exclude(exclusion) = &mut self.task else { return };
+        exclusion.stage = Stage::Swapping;
+        let change = Change {
+            remove: exclusion.suspects.clone(),
+            leaving: self.leaving_now(),
+            exclusion: true,
+            ..Change::default()
+        };
+        let began = self.first_suspicion().unwrap_or(cx.now);
+        let next = placement::next_view(&document.view, &change);
+        self.change_began = Some(began);
+        let next = Arc::new(self.next_document(document, next, cx.now));
+        if let Task::Exclude(exclusion) = &mut self.task {
+            exclusion.sent = Some(Arc::clone(&next));
+            exclusion.document = Some(Arc::clone(document));
+        }
+        self.begin_call(cx, RegistryCall::Swap { expected: document.expected(), next });
+    }
+
+    fn first_suspicion(&self) -> Option<Time> {
+        self.suspected.values().map(|s| s.since).min()
+    }
+
+    /// The document after a change to `view`: what is still unsealed, and the proofs that still matter.
+    pub(super) fn next_document(&self, document: &Document, view: View, now: Time) -> Document {
+        let left = UnsealedView { number: document.view.number, members: document.view.ids().collect() };
+        let candidates = document.unsealed.iter().cloned().chain([left]);
+        let unsealed = sealing::unsealed(candidates.filter(|u| !u.members.is_empty()), &Aged(self, now));
+        let mut proofs = document.proofs.clone();
+        proofs.extend(self.dead.iter().map(|(id, death)| (*id, death.proof)));
+        proofs.retain(|id, _| view.contains(*id) || unsealed.iter().any(|u| u.members.contains(id)));
+        Document { revision: document.revision + 1, view, unsealed, proofs, ..document.clone() }
+    }
+
+    /// The swap lost a race, or its answer was lost and the registry still shows the old document: the votes hold
+    /// while view and ballot are the same; otherwise they are void and the round begins again.
+    pub(super) fn swap_again(&mut self, cx: &mut Context<'_>, document: Arc<Document>) {
+        let Task::Exclude(exclusion) = &self.task else { return };
+        if exclusion.version() == Some(document.version()) {
+            self.swap_exclusion(cx, &document);
+            return;
+        }
+        self.task = Task::Idle;
+        self.unblock();
+        self.retry_at = cx.now;
+    }
+
+    /// The registry did not answer.
+    pub(super) fn exclusion_unanswered(&mut self, cx: &mut Context<'_>) {
+        self.retry_at = cx.now + Duration::from_millis(100);
+        let Task::Exclude(exclusion) = &mut self.task else { return };
+        if exclusion.sent.is_some() {
+            exclusion.stage = Stage::Resolving;
+        } else {
+            self.task = Task::Idle;
+            self.unblock();
+        }
+    }
+
+    /// Reads again what became of a swap without answer.
+    pub(super) fn tick_resolving(&mut self, cx: &mut Context<'_>) {
+        let resolving = matches!(&self.task, Task::Exclude(x) if x.stage == Stage::Resolving);
+        if resolving && self.call.is_none() && cx.now >= self.retry_at {
+            self.begin_call(cx, RegistryCall::Read);
+        }
+    }
+}
+
+/// Whether some group would be left without an in-sync owner, and one of its owners is not proved dead.
+fn orphans(view: &View, wanted: &BTreeSet<MemberId>, unproved: &BTreeSet<MemberId>) -> bool {
+    let orphaned =
+        |owners: &[MemberId]| owners.iter().all(|o| wanted.contains(o)) && owners.iter().any(|o| unproved.contains(o));
+    let one_of_all = |g| view.replicas(g) == Replicas::Count(1) || wanted.len() > 1;
+    view.group_ids().filter(|&g| one_of_all(g) || view.placement(g).owners.len() < 2).any(|g| orphaned(&view.owners(g)))
+}

@@ -1,0 +1,132 @@
+//! Installing a view in the membership half.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Decided, Membership, Task};
+use crate::context::Context;
+use crate::event::{Effect, Notice};
+use crate::ids::{MemberId, ViewNumber};
+use crate::message::Message;
+use crate::snapshot::Participation;
+use crate::view::View;
+
+impl Membership {
+    /// Installs a newer view (V-8): leaves the old one's lease, votes and proposals behind.
+    ///
+    /// The context shows the new view's number from here on.
+    pub(crate) fn install(&mut self, cx: &mut Context<'_>, decided: &Decided) {
+        let view = Arc::clone(&decided.view);
+        let before = self.view.replace(Arc::clone(&view));
+        let was_member = before.as_ref().is_some_and(|v| v.contains(cx.me));
+        cx.view = view.number;
+        self.follow_participation(cx, &view, was_member);
+        self.confirm_later(cx);
+        self.task = match std::mem::replace(&mut self.task, Task::Idle) {
+            Task::Prove => Task::Prove,
+            _ => Task::Idle,
+        };
+        if matches!(self.task, Task::Idle) {
+            self.call = None;
+        }
+        self.votes.clear();
+        let members: Vec<MemberId> = view.ids().collect();
+        self.lease.install(view.number, members.clone(), self.timing, cx.now);
+        self.forget_outsiders(&view);
+        self.waits_for = None;
+        self.changed_at = cx.now;
+        self.report_installed(cx, before.as_deref(), &view);
+        if self.participation != Participation::Superseded {
+            self.tell(cx, before.as_deref(), &view, decided.own);
+            self.tell_peers(cx);
+            cx.effects.push(Effect::PingNow);
+        }
+    }
+
+    fn follow_participation(&mut self, cx: &mut Context<'_>, view: &View, was_member: bool) {
+        let stopped = self.drain.as_ref().is_some_and(super::leaving::Drain::has_stopped);
+        self.participation = match (self.participation, view.contains(cx.me)) {
+            (Participation::Superseded, _) => Participation::Superseded,
+            (Participation::Leaving, true) => Participation::Leaving,
+            (Participation::Client, true) if stopped || !self.setup.joins => Participation::Client,
+            (_, true) if self.drain.is_some() => {
+                self.resume_leaving();
+                Participation::Leaving
+            }
+            (_, true) => Participation::Member,
+            (Participation::Leaving, false) if stopped => Participation::Client,
+            (_, false) if was_member => {
+                self.lease.stop();
+                cx.effects.push(Effect::Superseded);
+                Participation::Superseded
+            }
+            (now, false) => now,
+        };
+    }
+
+    /// Past every older view once the promises given in them have run out (S-2).
+    fn confirm_later(&mut self, cx: &mut Context<'_>) {
+        let past = ViewNumber(cx.view.0.saturating_sub(1));
+        let at = self.lease.last_promise();
+        if at <= cx.now && self.confirming.is_empty() {
+            self.confirmed_past = past.max(self.confirmed_past);
+        } else {
+            let at = self.confirming.back().map_or(at, |(_, last)| at.max(*last));
+            self.confirming.push_back((past, at));
+        }
+        cx.confirmed_past = self.confirmed_past;
+    }
+
+    fn forget_outsiders(&mut self, view: &View) {
+        let unsealed: BTreeSet<MemberId> =
+            self.document.iter().flat_map(|d| d.unsealed.iter()).flat_map(|u| u.members.iter().copied()).collect();
+        let matters = |id: &MemberId| view.contains(*id) || unsealed.contains(id);
+        self.suspected.retain(|id, _| view.contains(*id));
+        self.unreachable.retain(|id| view.contains(*id));
+        self.stuck.clear();
+        self.reports.clear();
+        self.dead.retain(|id, _| matters(id));
+        self.joiners.retain(|id, _| !view.contains(*id));
+        self.in_sync.clear();
+        self.leaving.retain(|id, _| view.contains(*id));
+        self.stopped.retain(|id| view.contains(*id));
+        let joiners = &self.joiners;
+        let installed = view.number;
+        self.peers.retain(|id, peer| matters(id) || joiners.contains_key(id) || peer.view.0 + 8 >= installed.0);
+        self.announced.clear();
+        self.released_rounds.retain(|id, _| view.contains(*id));
+    }
+
+    fn report_installed(&mut self, cx: &mut Context<'_>, before: Option<&View>, view: &Arc<View>) {
+        let names = |of: &View, not_in: Option<&View>| -> Vec<String> {
+            let new = of.members.iter().filter(|m| !not_in.is_some_and(|v| v.contains(m.id)));
+            new.map(|m| m.name.clone()).collect()
+        };
+        let took = self.change_began.take().map_or(Duration::ZERO, |began| cx.now.since(began));
+        let joined = names(view, before);
+        let left = before.map(|b| names(b, Some(view))).unwrap_or_default();
+        cx.notice(Notice::ViewInstalled { view: Arc::clone(view), joined, left, took });
+        let lost = view.groups.iter().filter(|g| g.empty_since == view.number).count();
+        if lost > 0 && before.is_some() {
+            cx.notice(Notice::GroupsLost { groups: lost });
+        }
+    }
+
+    /// The proposer shows the view to everyone concerned; the others say that they have it.
+    fn tell(&mut self, cx: &mut Context<'_>, before: Option<&View>, view: &Arc<View>, own: bool) {
+        let mut to: BTreeSet<MemberId> = view.ids().collect();
+        if own {
+            to.extend(before.iter().flat_map(|v| v.ids()));
+            to.extend(self.peers.keys().copied());
+        }
+        to.remove(&cx.me);
+        for peer in to {
+            if own {
+                self.show_view(cx, peer);
+            } else {
+                cx.send(peer, Message::Installed);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What the registry's answers mean for the activity that asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Decided, Membership, Task};
+use crate::context::Context;
+use crate::document::Document;
+use crate::event::{CallId, Notice, RegistryAnswer, RegistryCall};
+use crate::fault::Bug;
+use crate::snapshot::Participation;
+
+impl Membership {
+    /// Takes the answer to a call; one that was given up is passed over.
+    pub(crate) fn on_registry(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: CallId,
+        answer: RegistryAnswer,
+    ) -> Option<Decided> {
+        if self.call.is_none_or(|c| c.id != call) {
+            return None;
+        }
+        self.call = None;
+        self.on_answer(cx, answer)
+    }
+
+    pub(super) fn on_answer(&mut self, cx: &mut Context<'_>, answer: RegistryAnswer) -> Option<Decided> {
+        match answer {
+            RegistryAnswer::Failed => {
+                self.note_registry(cx, false);
+                self.unanswered(cx);
+                None
+            }
+            RegistryAnswer::Document(found) => {
+                self.note_registry(cx, true);
+                self.on_read(cx, found)
+            }
+            RegistryAnswer::Swapped => {
+                self.note_registry(cx, true);
+                self.on_swapped(cx)
+            }
+            RegistryAnswer::Conflict(found) => {
+                self.note_registry(cx, true);
+                self.on_conflict(cx, found)
+            }
+        }
+    }
+
+    fn note_registry(&mut self, cx: &mut Context<'_>, ok: bool) {
+        if ok {
+            self.registry_ok = Some(cx.now);
+        } else if !self.registry_failed {
+            cx.notice(Notice::RegistryFailed);
+        }
+        self.registry_failed = !ok;
+    }
+
+    fn unanswered(&mut self, cx: &mut Context<'_>) {
+        self.retry_at = cx.now + Duration::from_millis(100);
+        match self.task {
+            Task::Exclude(_) => self.exclusion_unanswered(cx),
+            // Whether it was done shows at the next read (G-2).
+            _ => self.task = Task::Idle,
+        }
+    }
+
+    /// Follows a document unless it is missing, of another cluster, or older than what is known (G-3).
+    fn follow(&mut self, cx: &mut Context<'_>, found: Option<Arc<Document>>) -> Option<Arc<Document>> {
+        let known = self.document.as_ref();
+        let behind = match &found {
+            None => known.is_some() || self.view.is_some(),
+            Some(found) => {
+                known.is_some_and(|k| k.cluster != found.cluster || k.revision > found.revision)
+                    || found.view.number < self.view_number()
+            }
+        };
+        if behind {
+            cx.notice(Notice::RegistryBehind);
+            self.registry_failed = true;
+            return None;
+        }
+        let found = found?;
+        self.document = Some(Arc::clone(&found));
+        for (&member, &proof) in &found.proofs {
+            self.learn_death(cx, member, proof);
+        }
+        self.drop_void_votes(found.version());
+        Some(found)
+    }
+
+    fn newer_of(&self, document: &Arc<Document>) -> Option<Decided> {
+        (document.view.number > self.view_number() && self.agrees(document))
+            .then(|| Decided { view: Arc::new(document.view.clone()), own: false })
+    }
+
+    fn on_read(&mut self, cx: &mut Context<'_>, found: Option<Arc<Document>>) -> Option<Decided> {
+        if found.is_none() && self.document.is_none() && self.participation == Participation::Joining {
+            self.task = Task::Idle;
+            self.create(cx);
+            return None;
+        }
+        let Some(document) = self.follow(cx, found) else {
+            self.unanswered(cx);
+            return None;
+        };
+        if self.participation == Participation::Joining && self.on_joiner_read(cx, &document) {
+            return None;
+        }
+        if document.view.number > self.view_number() {
+            self.task = Task::Idle;
+            self.unblock();
+            return self.newer_of(&document);
+        }
+        match &self.task {
+            Task::Exclude(_) => self.on_exclusion_read(cx, document),
+            Task::Void(None) => self.void_votes(cx, &document),
+            _ => self.task = Task::Idle,
+        }
+        None
+    }
+
+    fn on_swapped(&mut self, cx: &mut Context<'_>) -> Option<Decided> {
+        let task = std::mem::replace(&mut self.task, Task::Idle);
+        let next = match task {
+            Task::Exclude(exclusion) => exclusion.into_sent(),
+            Task::Change(next) | Task::Void(Some(next)) => Some(next),
+            Task::Idle | Task::Prove | Task::Refresh | Task::Void(None) => None,
+        }?;
+        let followed = self.follow(cx, Some(next));
+        self.unblock();
+        let document = followed?;
+        let own = document.view.number > self.view_number();
+        own.then(|| Decided { view: Arc::new(document.view.clone()), own })
+    }
+
+    fn on_conflict(&mut self, cx: &mut Context<'_>, found: Option<Arc<Document>>) -> Option<Decided> {
+        let Some(document) = self.follow(cx, found) else {
+            self.unanswered(cx);
+            return None;
+        };
+        if document.view.number > self.view_number() {
+            // The race is lost: adopt the winner's view.
+            self.task = Task::Idle;
+            self.unblock();
+            return self.newer_of(&document);
+        }
+        match &self.task {
+            Task::Exclude(_) => self.swap_again(cx, document),
+            _ => {
+                self.task = Task::Idle;
+                self.retry_at = cx.now + Duration::from_millis(20);
+            }
+        }
+        None
+    }
+
+    /// A member that has had no lease for a while, or a client that hears from nobody, looks what is there.
+    pub(super) fn tick_refresh(&mut self, cx: &mut Context<'_>) {
+        self.tick_resolving(cx);
+        let last = self.registry_ok.unwrap_or(self.started);
+        let lost = self.lease_lost_for(cx.now) > Duration::from_secs(1);
+        let late = cx.now.since(last) > if lost { Duration::from_secs(1) } else { Duration::from_secs(30) };
+        if late && matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at {
+            self.task = Task::Refresh;
+            self.begin_call(cx, RegistryCall::Read);
+        }
+    }
+
+    fn lease_lost_for(&self, now: crate::time::Time) -> Duration {
+        now.since(self.lease.lease_until().max(self.changed_at))
+    }
+
+    /// Whether a planned change may be made: every member has installed the view, or every earlier view is sealed
+    /// (C-1).
+    pub(super) fn planned_may_go(&self, cx: &Context<'_>, document: &Document) -> bool {
+        let Some(view) = &self.view else { return false };
+        let installed =
+            view.ids().all(|id| id == cx.me || self.has_installed(id, view.number) || self.standing_released(id));
+        let candidates = document.unsealed.iter().cloned();
+        let open = crate::sealing::unsealed(candidates, &super::Aged(self, cx.now));
+        cx.bug(Bug::PlannedDoesNotWait) || (open.len() < cx.limits.unsealed_views && (installed || open.is_empty()))
+    }
+}
