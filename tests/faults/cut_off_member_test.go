@@ -1,0 +1,153 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/sidegrid/faults/client"
+	"example.com/sidegrid/faults/cluster"
+)
+
+// served is one answer of the cut-off member.
+type served struct {
+	began time.Time
+	reply *client.Reply
+	err   error
+}
+
+// TestCutOffMember: a member that nobody hears refuses within its lease, answers nothing older than what the others
+// have acknowledged, and serves again by itself when it is heard (L-1, L-5, R-1, V-8).
+func TestCutOffMember(t *testing.T) {
+	c := cluster.Start(t, cluster.Options{Members: 3, Announced: []string{"suspect", "lease", "superseded"}})
+	away, rest := c.Members[2], c.Members[:2]
+	// Enough keys that the member to be cut off is primary of some, owner of some and neither of some.
+	const keys = 24
+	write := func(value string, through *cluster.Member) {
+		t.Helper()
+		for k := range keys {
+			reply, err := insist(func(ctx context.Context) (*client.Reply, error) {
+				return through.API.Put(ctx, "sessions", fmt.Sprint("cut-", k), value)
+			})
+			if err != nil || reply.Status >= 300 {
+				t.Fatalf("writing %s through %s: %v %v", value, through.Name, reply, err)
+			}
+		}
+	}
+	write("old", away)
+
+	watch := newWatch(away, keys)
+	c.Must(c.Fabric.Isolate(away.Node))
+	cut := time.Now()
+	write("new", rest[0])
+	acknowledged := time.Now()
+	c.WaitFor("refusal by "+away.Name, 10*time.Second, func() error {
+		if _, last := watch.counts(); last.err == nil && last.reply.Status < 400 {
+			return fmt.Errorf("it answers %s", last.reply)
+		}
+		return nil
+	})
+	c.WaitFormed(rest...)
+	// Every key was asked for since; whatever the member would say now, it has said.
+	asked, _ := watch.counts()
+	c.WaitFor("more questions to "+away.Name, 30*time.Second, func() error {
+		if now, _ := watch.counts(); now < asked+2*keys {
+			return fmt.Errorf("%d so far", now-asked)
+		}
+		return nil
+	})
+
+	c.Must(c.Fabric.Heal())
+	healed := time.Now()
+	c.WaitFor(away.Name+" to serve again", 10*time.Second, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		reply, err := away.API.Get(ctx, "sessions", "cut-0")
+		if err != nil {
+			return err
+		}
+		if reply.Status != 200 {
+			return fmt.Errorf("it answers %s", reply)
+		}
+		return nil
+	})
+	back := time.Now()
+	var lastGood time.Time
+	for _, s := range watch.stop() {
+		if s.err != nil || s.reply.Status != 200 {
+			continue
+		}
+		if string(s.reply.Body) == "old" && s.began.After(acknowledged) {
+			t.Errorf("stale: asked %s after the newer value was acknowledged, %s answered the older", s.began.Sub(acknowledged), away.Name)
+		}
+		if s.began.Before(healed) && s.began.After(lastGood) {
+			lastGood = s.began
+		}
+	}
+	t.Logf("after the cut: last answer asked for at %d ms, newer values acknowledged at %d ms; served again %d ms after healing",
+		lastGood.Sub(cut).Milliseconds(), acknowledged.Sub(cut).Milliseconds(), back.Sub(healed).Milliseconds())
+	if lastGood.Sub(cut) > 5*time.Second {
+		t.Errorf("%s answered for %s after the cut", away.Name, lastGood.Sub(cut))
+	}
+	c.WaitFormed(c.Members...)
+	for k := range keys {
+		reply, err := insist(func(ctx context.Context) (*client.Reply, error) {
+			return away.API.Get(ctx, "sessions", fmt.Sprint("cut-", k))
+		})
+		if err != nil || string(reply.Body) != "new" {
+			t.Errorf("after healing %s answers for key %d: %v %v", away.Name, k, reply, err)
+		}
+	}
+}
+
+// watch asks a member for all keys in turn, all the time.
+type watch struct {
+	mu     sync.Mutex
+	all    []served
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
+}
+
+// maxWatched bounds what a watch keeps; at one question a millisecond it is never reached.
+const maxWatched = 500_000
+
+func newWatch(m *cluster.Member, keys int) *watch {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &watch{cancel: cancel}
+	const askers = 4
+	for asker := range askers {
+		w.ended.Go(func() {
+			for n := asker; ctx.Err() == nil; n += askers {
+				began := time.Now()
+				once, done := context.WithTimeout(ctx, time.Second)
+				reply, err := m.API.Get(once, "sessions", fmt.Sprint("cut-", n%keys))
+				done()
+				w.mu.Lock()
+				if len(w.all) < maxWatched && ctx.Err() == nil {
+					w.all = append(w.all, served{began: began, reply: reply, err: err})
+				}
+				w.mu.Unlock()
+				pace(ctx, time.Millisecond)
+			}
+		})
+	}
+	return w
+}
+
+// counts gives how many answers there are and the last of them.
+func (w *watch) counts() (int, served) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.all) == 0 {
+		return 0, served{}
+	}
+	return len(w.all), w.all[len(w.all)-1]
+}
+
+func (w *watch) stop() []served {
+	w.cancel()
+	w.ended.Wait()
+	return w.all
+}
