@@ -1,0 +1,82 @@
+//! The checkers: each in a file of its own, and when each looks.
+
+pub(crate) mod bounds;
+pub(crate) mod convergence;
+pub(crate) mod document;
+pub(crate) mod excluded;
+pub(crate) mod linearizable;
+pub(crate) mod losses;
+pub(crate) mod one_primary;
+pub(crate) mod register;
+pub(crate) mod search;
+pub(crate) mod survival;
+
+use sidegrid_core::document::Document;
+use sidegrid_core::event::Notice;
+
+use crate::world::World;
+
+/// What the checkers remember between two looks.
+#[derive(Debug, Default)]
+pub(crate) struct Checkers {
+    /// Looks so far.
+    pub(crate) samples: u64,
+}
+
+impl World {
+    /// The look every few milliseconds.
+    pub(crate) fn sample(&mut self) {
+        self.checkers.samples += 1;
+        self.check_one_primary();
+        if self.checkers.samples.is_multiple_of(25) {
+            self.check_bounds();
+        }
+    }
+
+    /// A core said what happened.
+    pub(crate) fn noticed(&mut self, node: usize, notice: &Notice) {
+        match notice {
+            Notice::ViewInstalled { view, .. } => {
+                let before = self.nodes[node].life.as_ref().map(|l| l.view);
+                if before.is_some_and(|b| view.number <= b) {
+                    let what = format!("n{node} installs v{} after v{before:?}", view.number);
+                    return self.violated("views", what, None);
+                }
+                if let Some(life) = self.nodes[node].life.as_mut() {
+                    life.view = view.number;
+                }
+                self.check_one_primary();
+            }
+            Notice::Promoted { .. } => {
+                self.stats.promotions += 1;
+                self.check_one_primary();
+            }
+            Notice::LeaseGained => self.check_one_primary(),
+            Notice::Transferred { .. } => self.stats.transfers += 1,
+            _ => {}
+        }
+    }
+
+    /// The registry's document was created or replaced.
+    pub(crate) fn document_changed(&mut self, before: Option<&Document>) {
+        let Some(after) = self.registry.document().cloned() else { return };
+        self.check_excluded(&after);
+        let Some(before) = before else {
+            self.stats.views += 1;
+            return;
+        };
+        if after.view.number != before.view.number {
+            self.stats.views += 1;
+        }
+        self.coverage.change(before, &after);
+        self.check_document(before, &after);
+        self.note_losses(before, &after);
+    }
+
+    /// The run is over and everything has been whole for a while.
+    pub(crate) fn check_at_end(&mut self) {
+        self.check_convergence();
+        self.check_survival();
+        self.check_linearizable();
+    }
+}

@@ -1,0 +1,46 @@
+//! Losses are told, and told only when every in-sync copy has failed (V-9, C-7).
+
+use sidegrid_core::MemberId;
+use sidegrid_core::document::Document;
+
+use crate::clock::{Instant, SEC};
+use crate::history::Loss;
+use crate::node::node_of;
+use crate::world::World;
+
+/// How long after a fault a node's exclusion may still be its consequence: suspicion, promises, the orphan wait, and
+/// a registry that was slow.
+const AFTERMATH: u64 = 12 * SEC;
+
+impl World {
+    /// Notes the groups that a new view starts empty, and whether that had to be.
+    pub(crate) fn note_losses(&mut self, before: &Document, after: &Document) {
+        let (old, new) = (&before.view, &after.view);
+        if new.number == old.number || old.members.is_empty() || old.groups.len() != new.groups.len() {
+            return;
+        }
+        for group in new.group_ids() {
+            if new.placement(group).empty_since != new.number {
+                continue;
+            }
+            self.history.losses.push(Loss { at: self.now, view: new.number.0, group });
+            self.stats.losses += 1;
+            let owners = old.owners(group);
+            if let Some(kept) = owners.iter().find(|id| new.contains(**id)) {
+                let what = format!("group {} starts empty although {kept} held it and stays", group.0);
+                return self.violated("losses", what, None);
+            }
+            if let Some(well) = owners.iter().find(|id| self.is_well(**id)) {
+                let what = format!("group {} starts empty although {well}, which held it, had no fault", group.0);
+                return self.violated("losses", what, None);
+            }
+        }
+    }
+
+    /// Whether an incarnation runs and nothing was done to its node for long.
+    fn is_well(&self, id: MemberId) -> bool {
+        let node = &self.nodes[node_of(id)];
+        let quiet_since: Instant = node.last_fault.max(self.last_common_fault);
+        self.lives(node.index, id) && !node.draining && !node.left && self.now > quiet_since + AFTERMATH
+    }
+}

@@ -1,0 +1,363 @@
+//! Faults: what they are, how they begin and how they end.
+
+use crate::clock::{Instant, MS, SEC};
+use crate::network::Channel;
+use crate::queue::What;
+use crate::world::World;
+
+/// A fault and when it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    /// When.
+    pub(crate) at: Instant,
+    /// What.
+    pub(crate) fault: Fault,
+}
+
+/// Something that goes wrong, or is done to the grid. Spans are global nanoseconds.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// A process dies and is started again.
+    Crash { node: usize, down: u64 },
+    /// Processes of these nodes (a bit each) die, so far apart.
+    Storm { nodes: u8, down: u64, apart: u64 },
+    /// A machine is gone for good.
+    Lose { node: usize },
+    /// A node stops and goes on: nothing of it runs, its clock does.
+    Pause { node: usize, last: u64 },
+    /// Only the core stops; the failure-detection thread goes on.
+    Wedge { node: usize, last: u64 },
+    /// Only the failure-detection thread stops.
+    Stall { node: usize, last: u64 },
+    /// A link is cut.
+    Cut { from: usize, to: usize, both: bool, data: bool, detection: bool, last: u64 },
+    /// All links of a node are cut.
+    Isolate { node: usize, inward: bool, outward: bool, last: u64 },
+    /// Links between the nodes of `side` (a bit each) and the others are cut.
+    Split { side: u8, last: u64 },
+    /// All links lose frames.
+    Loss { percent: u64, last: u64 },
+    /// The registry answers nobody.
+    RegistryAway { last: u64 },
+    /// The registry answers late.
+    RegistrySlow { last: u64 },
+    /// The registry's answers get lost, done or not.
+    RegistryLossy { last: u64 },
+    /// The document is not there for a while.
+    RegistryMissing { last: u64 },
+    /// One node can't reach the registry.
+    RegistryCutOff { node: usize, last: u64 },
+    /// A member leaves in order, and is started again later.
+    Drain { node: usize, back: u64 },
+    /// A spare node is started.
+    Start { node: usize },
+}
+
+/// How a fault ends.
+#[derive(Clone, Debug)]
+pub(crate) enum Ending {
+    /// The node goes on.
+    Pause(usize),
+    /// Its core goes on.
+    Wedge(usize),
+    /// Its failure-detection thread goes on.
+    Stall(usize),
+    /// These directions pass again.
+    Links(Vec<(Channel, usize, usize)>),
+    /// This much less is lost.
+    Loss(u64),
+    /// The registry is back.
+    RegistryAway,
+    /// The registry is quick again.
+    RegistrySlow,
+    /// The registry's answers come again.
+    RegistryLossy,
+    /// The document is there again.
+    RegistryMissing,
+    /// The node reaches the registry again.
+    RegistryCutOff(usize),
+}
+
+impl World {
+    /// Begins the planned fault of this index.
+    pub(crate) fn begin_fault(&mut self, index: usize) {
+        let fault = self.profile.faults[index].fault.clone();
+        let Some(fault) = self.allowed(fault) else { return };
+        self.note(format_args!("FAULT {fault:?}"));
+        self.stats.faults += 1;
+        self.touch(&fault);
+        match fault {
+            Fault::Crash { node, down } => self.crash_for(node, down),
+            Fault::Storm { nodes, down, apart } => {
+                // The first dies now; a spread is made by one fault for each of the others.
+                let mut later = 0;
+                for node in (0..self.nodes.len()).filter(|n| nodes >> n & 1 == 1) {
+                    if later == 0 {
+                        self.crash_for(node, down);
+                    } else {
+                        self.later_crash(node, later, down);
+                    }
+                    later += apart;
+                }
+            }
+            Fault::Lose { node } => self.lose(node),
+            Fault::Pause { node, last } => {
+                self.nodes[node].paused += 1;
+                self.end_after(last, Ending::Pause(node));
+            }
+            Fault::Wedge { node, last } => {
+                self.nodes[node].wedged += 1;
+                self.end_after(last, Ending::Wedge(node));
+            }
+            Fault::Stall { node, last } => {
+                self.nodes[node].stalled += 1;
+                self.end_after(last, Ending::Stall(node));
+            }
+            Fault::Loss { percent, last } => {
+                self.network.set_extra_loss(percent, 0);
+                self.end_after(last, Ending::Loss(percent));
+            }
+            Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Split { .. } => self.cut_links(&fault),
+            Fault::Drain { node, back } => self.drain(node, back),
+            Fault::Start { node } => self.queue.push(self.now, What::Start { node, formerly: None }),
+            Fault::RegistryAway { .. }
+            | Fault::RegistrySlow { .. }
+            | Fault::RegistryLossy { .. }
+            | Fault::RegistryMissing { .. }
+            | Fault::RegistryCutOff { .. } => self.trouble_registry(&fault),
+        }
+    }
+
+    /// The fault, if it can be done to the grid as it is now.
+    fn allowed(&self, fault: Fault) -> Option<Fault> {
+        let fine = match &fault {
+            // One machine at most is lost, and never the last ones that could go on without it.
+            Fault::Lose { node } => {
+                let others = self.nodes.iter().filter(|n| n.index != *node && n.joins && n.life.is_some()).count();
+                self.nodes.iter().all(|n| !n.lost) && others >= 2 && self.nodes[*node].life.is_some()
+            }
+            Fault::Drain { node, .. } => {
+                let node = &self.nodes[*node];
+                let staying = self.nodes.iter().filter(|n| n.joins && n.life.is_some() && !n.draining).count();
+                node.joins && !node.draining && node.life.is_some() && staying >= 3.min(self.profile.members)
+            }
+            Fault::Start { node } => !self.nodes[*node].started,
+            _ => true,
+        };
+        fine.then_some(fault)
+    }
+
+    fn end_after(&mut self, last: u64, ending: Ending) {
+        self.queue.push(self.now + last, What::End(ending));
+    }
+
+    /// Plans a crash.
+    pub(crate) fn later_crash(&mut self, node: usize, after: u64, down: u64) {
+        let index = self.profile.faults.len();
+        self.profile.faults.push(Planned { at: self.now + after, fault: Fault::Crash { node, down } });
+        self.queue.push(self.now + after, What::Fault { index });
+    }
+
+    fn crash_for(&mut self, node: usize, down: u64) {
+        if self.nodes[node].life.is_some() && !self.nodes[node].lost {
+            self.crash(node);
+            self.queue.push(self.now + down, What::Start { node, formerly: None });
+        }
+    }
+
+    fn touch_node(&mut self, node: usize) {
+        self.nodes[node].last_fault = self.now;
+    }
+
+    /// Remembers to whom something was done: what they lose is then no surprise.
+    fn touch(&mut self, fault: &Fault) {
+        match *fault {
+            Fault::Crash { node, .. }
+            | Fault::Lose { node }
+            | Fault::Pause { node, .. }
+            | Fault::Wedge { node, .. }
+            | Fault::Stall { node, .. }
+            | Fault::RegistryCutOff { node, .. }
+            | Fault::Drain { node, .. }
+            | Fault::Start { node } => self.touch_node(node),
+            Fault::Cut { from, to, .. } => {
+                self.touch_node(from);
+                self.touch_node(to);
+            }
+            Fault::Storm { .. }
+            | Fault::Isolate { .. }
+            | Fault::Split { .. }
+            | Fault::Loss { .. }
+            | Fault::RegistryAway { .. }
+            | Fault::RegistrySlow { .. }
+            | Fault::RegistryLossy { .. }
+            | Fault::RegistryMissing { .. } => self.last_common_fault = self.now,
+        }
+    }
+
+    fn lose(&mut self, node: usize) {
+        let dead = self.nodes[node].life.as_ref().map(|l| l.id);
+        self.nodes[node].lost = true;
+        self.stop(node);
+        // Sooner or later the platform notices; at the latest when all heals.
+        let Some(dead) = dead else { return };
+        if self.rng.percent(50) {
+            self.queue.push(self.now + self.rng.between(500 * MS, 4 * SEC), What::PlatformWord { dead });
+        }
+        self.lost.push(dead);
+    }
+
+    fn cut_links(&mut self, fault: &Fault) {
+        let mut links = Vec::new();
+        let mut add = |channel, from, to| links.push((channel, from, to));
+        let nodes = self.nodes.len();
+        let both_channels = [Channel::Data, Channel::Detection];
+        let last = match *fault {
+            Fault::Cut { from, to, both, data, detection, last } if from != to => {
+                for channel in both_channels {
+                    if (channel == Channel::Data && data) || (channel == Channel::Detection && detection) {
+                        add(channel, from, to);
+                        if both {
+                            add(channel, to, from);
+                        }
+                    }
+                }
+                last
+            }
+            Fault::Isolate { node, inward, outward, last } => {
+                for other in (0..nodes).filter(|o| *o != node) {
+                    for channel in both_channels {
+                        if inward {
+                            add(channel, other, node);
+                        }
+                        if outward {
+                            add(channel, node, other);
+                        }
+                    }
+                }
+                last
+            }
+            Fault::Split { side, last } => {
+                let within = |n: usize| side >> n & 1 == 1;
+                for (from, to) in (0..nodes).flat_map(|f| (0..nodes).map(move |t| (f, t))) {
+                    if within(from) != within(to) {
+                        for channel in both_channels {
+                            add(channel, from, to);
+                        }
+                    }
+                }
+                last
+            }
+            _ => return,
+        };
+        for &(channel, from, to) in &links {
+            self.network.cut(channel, from, to);
+        }
+        self.break_some_connections(&links);
+        self.end_after(last, Ending::Links(links));
+    }
+
+    fn trouble_registry(&mut self, fault: &Fault) {
+        let registry = &mut self.registry;
+        let (last, ending) = match *fault {
+            Fault::RegistryAway { last } => {
+                registry.away += 1;
+                (last, Ending::RegistryAway)
+            }
+            Fault::RegistrySlow { last } => {
+                registry.slow += 1;
+                (last, Ending::RegistrySlow)
+            }
+            Fault::RegistryLossy { last } => {
+                registry.lossy += 1;
+                (last, Ending::RegistryLossy)
+            }
+            Fault::RegistryMissing { last } => {
+                registry.missing += 1;
+                (last, Ending::RegistryMissing)
+            }
+            Fault::RegistryCutOff { node, last } => {
+                registry.cut_off[node] += 1;
+                (last, Ending::RegistryCutOff(node))
+            }
+            _ => return,
+        };
+        self.end_after(last, ending);
+    }
+
+    fn drain(&mut self, node: usize, back: u64) {
+        self.nodes[node].draining = true;
+        self.nodes[node].back = back;
+        if let Some(id) = self.nodes[node].life.as_ref().map(|l| l.id) {
+            self.queue.push(self.now, What::Drain { node, id });
+        }
+    }
+
+    /// Ends a fault.
+    pub(crate) fn end_fault(&mut self, ending: Ending) {
+        if self.healed {
+            return;
+        }
+        self.note(format_args!("END {ending:?}"));
+        match &ending {
+            Ending::Pause(node) | Ending::Wedge(node) | Ending::Stall(node) => self.touch_node(*node),
+            Ending::Links(links) => links.iter().for_each(|(_, from, to)| {
+                self.nodes[*from].last_fault = self.now;
+                self.nodes[*to].last_fault = self.now;
+            }),
+            _ => self.last_common_fault = self.now,
+        }
+        let registry = &mut self.registry;
+        match ending {
+            Ending::Pause(node) => {
+                self.nodes[node].paused -= 1;
+                self.resume(node);
+            }
+            Ending::Wedge(node) => {
+                self.nodes[node].wedged -= 1;
+                self.resume(node);
+            }
+            Ending::Stall(node) => {
+                self.nodes[node].stalled -= 1;
+                self.resume(node);
+            }
+            Ending::Links(links) => {
+                for &(channel, from, to) in &links {
+                    self.network.heal(channel, from, to);
+                }
+                self.dial_after_healing(&links);
+            }
+            Ending::Loss(percent) => self.network.set_extra_loss(0, percent),
+            Ending::RegistryAway => registry.away -= 1,
+            Ending::RegistrySlow => registry.slow -= 1,
+            Ending::RegistryLossy => registry.lossy -= 1,
+            Ending::RegistryMissing => registry.missing -= 1,
+            Ending::RegistryCutOff(node) => registry.cut_off[node] -= 1,
+        }
+    }
+
+    /// Ends all faults at once: cut links pass, paused nodes go on, dead ones start, lost ones are proved dead, and
+    /// spares that were never started stay away.
+    pub(crate) fn heal_all(&mut self) {
+        self.note(format_args!("HEAL ALL"));
+        self.healed = true;
+        self.network.calm_down();
+        self.registry.heal();
+        for node in 0..self.nodes.len() {
+            (self.nodes[node].paused, self.nodes[node].wedged, self.nodes[node].stalled) = (0, 0, 0);
+            self.resume(node);
+            let n = &self.nodes[node];
+            if n.started && n.life.is_none() && !n.lost {
+                self.queue.push(self.now + 10 * MS, What::Start { node, formerly: None });
+            }
+        }
+        let everything: Vec<_> = (0..self.nodes.len())
+            .flat_map(|f| (0..self.nodes.len()).map(move |t| (Channel::Data, f, t)))
+            .filter(|(_, f, t)| f != t)
+            .collect();
+        self.dial_after_healing(&everything);
+        for dead in std::mem::take(&mut self.lost) {
+            self.queue.push(self.now + 5 * MS, What::PlatformWord { dead });
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! How incarnations begin and end, and what a core's effects do to the world.
+
+use std::sync::Arc;
+
+use sidegrid_core::MemberId;
+use sidegrid_core::core::{Core, Setup};
+use sidegrid_core::document::Proof;
+use sidegrid_core::event::{CallId, Effect, RegistryAnswer, RegistryCall};
+use sidegrid_core::view::Replicas;
+
+use crate::clock::{Instant, MS};
+use crate::history::Told;
+use crate::node::{Life, node_of};
+use crate::queue::{Fate, What};
+use crate::store::MapStore;
+use crate::world::World;
+
+impl World {
+    /// Starts a node's process, or a new incarnation in the process of `formerly`.
+    pub(crate) fn start(&mut self, node: usize, formerly: Option<MemberId>) {
+        if self.nodes[node].life.is_some() || self.nodes[node].lost {
+            return;
+        }
+        let random = self.rng.next();
+        let seed = self.rng.next();
+        let joins = self.nodes[node].joins;
+        let me = self.nodes[node].next_member(random);
+        let id = me.id;
+        let setup = Setup {
+            me,
+            exclusive: true,
+            joins,
+            agreed: self.agreed.clone(),
+            creates: joins.then(|| self.cluster()),
+            formerly,
+            limits: self.limits,
+            seed,
+            bugs: self.bugs(),
+        };
+        let store = Arc::new(MapStore::new(self.groups(), self.profile.max_entries));
+        let local = self.nodes[node].clock.local(self.now);
+        let core = Core::new(setup, Arc::clone(&store), local);
+        let (gate, lease) = (core.gate(), core.lease());
+        let n = &mut self.nodes[node];
+        (n.started, n.draining, n.left) = (true, false, false);
+        n.life = Some(Life {
+            id,
+            core,
+            store,
+            gate,
+            lease,
+            peers: Vec::new(),
+            tick_at: Instant::MAX,
+            told: Vec::new(),
+            waiting: Vec::new(),
+            next_ticket: 0,
+            view: sidegrid_core::ViewNumber::NONE,
+        });
+        self.note(format_args!("START {} formerly {:?}", crate::trace::label(id), formerly.map(crate::trace::label)));
+        self.queue.push(self.now + self.rng.between(0, 2 * MS), What::Tick { node, id });
+        self.nodes[node].life.as_mut().expect("made above").tick_at = self.now;
+        self.queue.push(self.now + self.rng.between(0, 100 * MS), What::PingTimer { node, id });
+    }
+
+    /// The number of groups that the caches make.
+    pub(crate) fn groups(&self) -> usize {
+        let mut classes: Vec<Replicas> = self.profile.caches.clone();
+        classes.sort_unstable();
+        classes.dedup();
+        classes.len() * usize::from(self.profile.segments)
+    }
+
+    /// A process dies: its host refuses connections, and its apps' operations have no answer.
+    pub(crate) fn crash(&mut self, node: usize) {
+        if let Some(id) = self.stop(node) {
+            self.note(format_args!("CRASH {}", crate::trace::label(id)));
+            self.refuse_connections(id);
+        }
+    }
+
+    /// Nothing runs on a node any more, and nobody is told.
+    pub(crate) fn stop(&mut self, node: usize) -> Option<MemberId> {
+        let life = self.nodes[node].life.take()?;
+        self.nodes[node]
+            .held
+            .retain(|(_, what)| matches!(what, What::Start { .. } | What::Invoke { .. } | What::Retry { .. }));
+        for (_, app, operation) in &life.waiting {
+            self.after_attempt(*app, *operation, Told::Unknown);
+        }
+        Some(life.id)
+    }
+
+    /// An incarnation is out of the view: a new one starts in the same process.
+    pub(crate) fn supersede(&mut self, node: usize) {
+        self.stats.superseded += 1;
+        let Some(id) = self.stop(node) else { return };
+        self.refuse_connections(id);
+        let after = self.rng.between(MS, 20 * MS);
+        self.queue.push(self.now + after, What::Start { node, formerly: Some(id) });
+    }
+
+    /// Does what a core wants done.
+    pub(crate) fn carry_out(&mut self, node: usize, effect: Effect) {
+        self.coverage.effect(&effect);
+        match effect {
+            Effect::Send { to, envelope } => self.send(node, to, &envelope),
+            Effect::Peers(peers) => self.set_peers(node, &peers),
+            Effect::Registry { call, request } => self.call_registry(node, call, request),
+            Effect::Reply { ticket, result } => self.reply(node, ticket, result),
+            Effect::PingNow => self.ping_all(node),
+            Effect::Left => self.left(node),
+            Effect::Notice(notice) => self.noticed(node, &notice),
+            Effect::Superseded | Effect::JoinRefused(_) => {}
+        }
+    }
+
+    fn left(&mut self, node: usize) {
+        self.nodes[node].left = true;
+        self.stats.leaves += 1;
+        if !self.healed {
+            let back = self.nodes[node].back;
+            let down = self.rng.between(10 * MS, 300 * MS);
+            self.later_crash(node, back, down);
+        }
+    }
+
+    fn call_registry(&mut self, node: usize, call: CallId, request: RegistryCall) {
+        let Some(id) = self.nodes[node].life.as_ref().map(|l| l.id) else { return };
+        let way = self.registry.way(node);
+        if let Some(there) = way.there {
+            let request = Box::new(request);
+            self.queue.push(self.now + there, What::RegistryArrive { node, id, call, request, answer: way.fate });
+        }
+        if way.fate == Fate::GivenUp {
+            let answer = Box::new(RegistryAnswer::Failed);
+            self.queue.push(self.now + way.gives_up, What::RegistryAnswer { node, id, call, answer });
+        }
+    }
+
+    /// A call reaches the registry, whether its maker still lives or not.
+    pub(crate) fn registry_arrive(
+        &mut self,
+        node: usize,
+        id: MemberId,
+        call: CallId,
+        request: &RegistryCall,
+        fate: Fate,
+    ) {
+        let before = self.registry.document().cloned();
+        let (answer, changed) = self.registry.carry_out(request);
+        self.trace_registry(node, id, request, &answer);
+        self.coverage.registry(&answer, fate);
+        if changed {
+            self.document_changed(before.as_deref());
+        }
+        let back = self.registry.back();
+        let answer = match fate {
+            Fate::Comes => answer,
+            Fate::Lost => RegistryAnswer::Failed,
+            Fate::GivenUp => return,
+        };
+        let answer = Box::new(answer);
+        self.queue.push(self.now + back, What::RegistryAnswer { node, id, call, answer });
+    }
+
+    /// The platform (the operator) stores a proof of death in the document, by a swap like anybody.
+    pub(crate) fn platform_word(&mut self, dead: MemberId) {
+        let Some(document) = self.registry.document().cloned() else { return };
+        if self.registry.away > 0 || self.registry.missing > 0 {
+            self.queue.push(self.now + 200 * MS, What::PlatformWord { dead });
+            return;
+        }
+        self.lost.retain(|id| *id != dead);
+        let counted = document.view.contains(dead) || document.unsealed.iter().any(|u| u.members.contains(&dead));
+        if !counted || document.proofs.contains_key(&dead) {
+            return;
+        }
+        debug_assert!(self.nodes[node_of(dead)].lost);
+        let mut next = (*document).clone();
+        next.revision += 1;
+        next.proofs.insert(dead, Proof::Platform);
+        let request = RegistryCall::Swap { expected: document.expected(), next: Arc::new(next) };
+        self.registry_arrive(node_of(dead), dead, CallId(0), &request, Fate::GivenUp);
+        self.coverage.hit("P-1");
+    }
+}

@@ -1,0 +1,142 @@
+//! The command line of the simulator: `run` many seeds, `replay` one, or catch the planted `bugs`.
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sidegrid_core::fault::Bug;
+use sidegrid_sim::{Report, Selection, Summary, bug_named, catch_bug, run_many, run_seed, trace_seed};
+
+#[derive(Parser)]
+#[command(about = "Drives the real core and codec under virtual time, from seeds")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs many seeds and reports violations, speed and coverage.
+    Run {
+        /// First seed.
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        /// How many.
+        #[arg(long, default_value_t = 1000)]
+        seeds: u64,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Stops after this many failures.
+        #[arg(long, default_value_t = 3)]
+        failures: usize,
+    },
+    /// Runs one seed again.
+    Replay {
+        /// The seed.
+        #[arg(long)]
+        seed: u64,
+        /// The rule to leave out.
+        #[arg(long, value_parser = parse_bug)]
+        bug: Option<Bug>,
+        /// Writes everything that happens.
+        #[arg(long)]
+        trace: bool,
+        /// With the trace: pings, echoes and idle turns too.
+        #[arg(long)]
+        pings: bool,
+        /// With the trace: only from this second on.
+        #[arg(long, default_value_t = 0.0)]
+        from: f64,
+        /// With the trace: only until this second.
+        #[arg(long, default_value_t = f64::MAX)]
+        until: f64,
+        /// With the trace: only this node.
+        #[arg(long)]
+        node: Option<usize>,
+    },
+    /// Leaves out one rule after the other, each until a checker notices.
+    Bugs {
+        /// Most seeds for each.
+        #[arg(long, default_value_t = 2000)]
+        seeds: u64,
+        /// Threads.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Only this one.
+        #[arg(long, value_parser = parse_bug)]
+        bug: Option<Bug>,
+    },
+}
+
+fn parse_bug(name: &str) -> Result<Bug, String> {
+    bug_named(name).ok_or_else(|| format!("no such bug; there are {:?}", Bug::ALL))
+}
+
+fn main() -> io::Result<ExitCode> {
+    let mut out = io::stdout();
+    let fine = match Arguments::parse().command {
+        Command::Run { first, seeds, jobs, failures } => {
+            let summary = run_many(first, seeds, jobs, failures);
+            print_summary(&mut out, &summary)?;
+            summary.failures.is_empty()
+        }
+        Command::Replay { seed, bug, trace, pings, from, until, node } => {
+            let report = if trace {
+                let selection = Selection { from, until, node, pings };
+                trace_seed(seed, bug, selection, Box::new(BufWriter::new(io::stdout())))
+            } else {
+                run_seed(seed, bug)
+            };
+            print_report(&mut out, &report)?;
+            report.failure.is_none()
+        }
+        Command::Bugs { seeds, jobs, bug } => {
+            let all = bug.map_or_else(|| Bug::ALL.to_vec(), |bug| vec![bug]);
+            let mut missed = 0;
+            for bug in all {
+                missed += usize::from(!try_bug(&mut out, bug, seeds, jobs)?);
+            }
+            missed == 0
+        }
+    };
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn try_bug(out: &mut impl Write, bug: Bug, seeds: u64, jobs: usize) -> io::Result<bool> {
+    let caught = catch_bug(bug, 1, seeds, jobs);
+    match &caught {
+        Some(caught) => {
+            let first = caught.report.failure.as_deref().and_then(|f| f.lines().next()).unwrap_or_default();
+            writeln!(out, "{:<24} caught after {:>5} seeds: {first}", format!("{bug:?}"), caught.seeds)?;
+        }
+        None => writeln!(out, "{:<24} NOT CAUGHT in {seeds} seeds", format!("{bug:?}"))?,
+    }
+    out.flush()?;
+    Ok(caught.is_some())
+}
+
+fn print_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    writeln!(out, "{:?}", report.statistics)?;
+    writeln!(out, "{}", report.failure.as_deref().unwrap_or("no violation"))
+}
+
+fn print_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
+    for failure in &summary.failures {
+        writeln!(out, "{}", failure.failure.as_deref().unwrap_or_default())?;
+    }
+    let s = &summary.statistics;
+    writeln!(out, "rule   seen at work")?;
+    for (rule, count) in summary.coverage() {
+        writeln!(out, "{rule:<6} {count}")?;
+    }
+    writeln!(
+        out,
+        "{} seeds in {:.1} s ({:.0} a minute), {} failed",
+        s.seeds,
+        summary.took.as_secs_f64(),
+        summary.seeds_per_minute(),
+        summary.failures.len()
+    )?;
+    writeln!(out, "{s:#?}")
+}

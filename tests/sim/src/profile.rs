@@ -1,0 +1,257 @@
+//! What a seed chooses: the shape of the grid, how good its links are, and the faults it is given.
+
+use sidegrid_core::fault::Bug;
+use sidegrid_core::view::Replicas;
+
+use crate::clock::{Instant, MS, SEC, US};
+use crate::faults::{Fault, Planned};
+use crate::network::Quality;
+use crate::rng::Rng;
+
+/// When the first fault may begin.
+pub(crate) const FORMED: Instant = 4 * SEC;
+/// When all faults are over.
+pub(crate) const HEALED: Instant = 60 * SEC;
+/// When the apps stop.
+pub(crate) const APPS_STOP: Instant = 72 * SEC;
+/// When every app asks for every key.
+pub(crate) const FINAL: Instant = 73 * SEC;
+/// When the run ends.
+pub(crate) const END: Instant = 76 * SEC;
+
+/// What kind of trouble a run is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Theme {
+    /// Processes die and are started again.
+    Crashes,
+    /// Many die at once.
+    Storms,
+    /// Links are cut.
+    Cuts,
+    /// Nodes stop and go on.
+    Pauses,
+    /// Members come and leave in order.
+    Planned,
+    /// The registry is away, slow, or loses answers.
+    Registry,
+    /// Anything.
+    Mixed,
+}
+
+const THEMES: [Theme; 7] =
+    [Theme::Crashes, Theme::Storms, Theme::Cuts, Theme::Pauses, Theme::Planned, Theme::Registry, Theme::Mixed];
+
+/// All that a seed chooses.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    /// What the run is about.
+    pub(crate) theme: Theme,
+    /// Nodes that start as members.
+    pub(crate) members: usize,
+    /// Nodes that are started as members by a fault.
+    pub(crate) spares: usize,
+    /// Nodes that only forward.
+    pub(crate) clients: usize,
+    /// Segments.
+    pub(crate) segments: u16,
+    /// One cache for each.
+    pub(crate) caches: Vec<Replicas>,
+    /// Keys of each cache, the last of which is a counter.
+    pub(crate) keys: usize,
+    /// Most live entries of a cache on one node; none: no eviction.
+    pub(crate) max_entries: Option<usize>,
+    /// Apps on each node.
+    pub(crate) apps: usize,
+    /// Mean pause between an app's operations.
+    pub(crate) think: u64,
+    /// The links.
+    pub(crate) quality: Quality,
+    /// Whether nodes are pods, else hosts.
+    pub(crate) pods: bool,
+    /// Whether bounds are so small that they are met.
+    pub(crate) tight: bool,
+    /// The faults, by time.
+    pub(crate) faults: Vec<Planned>,
+}
+
+impl Profile {
+    /// The profile of a seed.
+    pub(crate) fn of(seed: u64, bug: Option<Bug>) -> Profile {
+        let mut rng = Rng::new(seed, 11);
+        let theme = match bug {
+            Some(bug) => theme_for(bug, &mut rng),
+            None => rng.pick(&THEMES),
+        };
+        let members = match rng.below(10) {
+            0 => 2,
+            1..=6 => 3,
+            7..=8 => 4,
+            _ => 5,
+        };
+        let spares = if matches!(theme, Theme::Planned | Theme::Mixed) { rng.index(3) } else { 0 };
+        let mut profile = Profile {
+            theme,
+            members,
+            spares,
+            clients: usize::from(rng.percent(30)),
+            segments: rng.between(3, 6) as u16,
+            caches: caches(&mut rng),
+            keys: rng.between(3, 4) as usize,
+            max_entries: rng.percent(8).then_some(2),
+            apps: rng.between(1, 2) as usize,
+            think: rng.between(60, 250) * MS,
+            quality: quality(&mut rng),
+            pods: rng.percent(50),
+            tight: rng.percent(10),
+            faults: Vec::new(),
+        };
+        profile.faults = faults(&profile, bug.is_some(), &mut rng);
+        profile
+    }
+
+    /// All nodes.
+    pub(crate) fn nodes(&self) -> usize {
+        self.members + self.spares + self.clients
+    }
+}
+
+fn theme_for(bug: Bug, rng: &mut Rng) -> Theme {
+    let choices: &[Theme] = match bug {
+        Bug::NoLease | Bug::VotersEchoOn | Bug::PromisesNotWaited | Bug::NoHalfRule => {
+            &[Theme::Cuts, Theme::Pauses, Theme::Mixed]
+        }
+        Bug::EchoAnyView | Bug::UnsealedIgnored | Bug::VotesTimeOut => {
+            &[Theme::Cuts, Theme::Planned, Theme::Registry, Theme::Mixed]
+        }
+        Bug::PlannedDoesNotWait | Bug::DroppedNotAwaited | Bug::TransferSurvivesPrimary | Bug::IncomingSkipped => {
+            &[Theme::Planned, Theme::Mixed]
+        }
+        Bug::NoCollect | Bug::NoResend | Bug::RetriesApplyAgain => &[Theme::Crashes, Theme::Cuts, Theme::Mixed],
+        Bug::DirtyReads | Bug::NoReleaseCheck | Bug::NoTombstones => &THEMES,
+    };
+    rng.pick(choices)
+}
+
+fn caches(rng: &mut Rng) -> Vec<Replicas> {
+    match rng.below(10) {
+        0 => vec![Replicas::Count(1), Replicas::Count(2)],
+        1..=3 => vec![Replicas::Count(2)],
+        4 => vec![Replicas::Count(3)],
+        5 => vec![Replicas::All],
+        6..=7 => vec![Replicas::Count(2), Replicas::All],
+        8 => vec![Replicas::Count(2), Replicas::Count(3)],
+        _ => vec![Replicas::Count(1), Replicas::Count(3), Replicas::All],
+    }
+}
+
+fn quality(rng: &mut Rng) -> Quality {
+    let (loss, double, straggler) = match rng.below(10) {
+        0..=4 => (0, 0, 500),
+        5..=7 => (5_000, 5_000, 5_000),
+        _ => (30_000, 30_000, 30_000),
+    };
+    Quality { base: rng.between(50, 600) * US, jitter: rng.between(50, 3000) * US, loss, double, straggler }
+}
+
+/// At least three faults, at least two of which change the view when the grid is whole.
+fn faults(profile: &Profile, dense: bool, rng: &mut Rng) -> Vec<Planned> {
+    let count = rng.between(4, 7) + if dense { 4 } else { 0 };
+    let mut faults = Vec::new();
+    for index in 0..count {
+        let fault = if index < 2 { changing(profile, rng) } else { any(profile, rng) };
+        let at = rng.between(FORMED, HEALED - 6 * SEC);
+        faults.push(Planned { at, fault });
+        // Trouble likes company: a second fault while the first is being dealt with.
+        if rng.percent(35) {
+            faults.push(Planned { at: at + rng.between(0, 1500) * MS, fault: any(profile, rng) });
+        }
+    }
+    faults.sort_by_key(|f| f.at);
+    faults
+}
+
+fn changing(profile: &Profile, rng: &mut Rng) -> Fault {
+    let node = rng.index(profile.members);
+    match profile.theme {
+        Theme::Cuts => Fault::Isolate { node, inward: true, outward: true, last: rng.between(1500, 9000) * MS },
+        Theme::Pauses => Fault::Pause { node, last: rng.between(1200, 12_000) * MS },
+        Theme::Planned => Fault::Drain { node, back: rng.between(500, 4000) * MS },
+        Theme::Storms => storm(profile, rng),
+        Theme::Crashes | Theme::Registry | Theme::Mixed => Fault::Crash { node, down: down(rng) },
+    }
+}
+
+fn any(profile: &Profile, rng: &mut Rng) -> Fault {
+    let members = profile.members;
+    let node = rng.index(members + profile.spares);
+    let other = (node + 1 + rng.index(profile.nodes().max(2) - 1)) % profile.nodes();
+    let last = if rng.percent(60) { rng.between(200, 2500) * MS } else { rng.between(2500, 9000) * MS };
+    let theme = if rng.percent(75) { profile.theme } else { Theme::Mixed };
+    match theme {
+        Theme::Crashes => match rng.below(10) {
+            0 => Fault::Lose { node },
+            _ => Fault::Crash { node, down: down(rng) },
+        },
+        Theme::Storms => storm(profile, rng),
+        Theme::Cuts => cut(profile, node, other, last, rng),
+        Theme::Pauses => match rng.below(6) {
+            0 => Fault::Wedge { node, last },
+            1 => Fault::Stall { node, last },
+            _ => Fault::Pause { node, last },
+        },
+        Theme::Planned => match rng.below(4) {
+            0 if profile.spares > 0 => Fault::Start { node: members + rng.index(profile.spares) },
+            1 => Fault::Crash { node, down: down(rng) },
+            _ => Fault::Drain { node, back: rng.between(100, 4000) * MS },
+        },
+        Theme::Registry => match rng.below(6) {
+            0 => Fault::RegistryAway { last },
+            1 => Fault::RegistrySlow { last },
+            2 => Fault::RegistryMissing { last },
+            3 => Fault::RegistryCutOff { node, last },
+            _ => Fault::RegistryLossy { last: last * 2 },
+        },
+        Theme::Mixed => match rng.below(12) {
+            0..=1 => Fault::Crash { node, down: down(rng) },
+            2 => Fault::Pause { node, last },
+            3..=5 => cut(profile, node, other, last, rng),
+            6 => Fault::Drain { node, back: rng.between(100, 4000) * MS },
+            7 => Fault::RegistryLossy { last },
+            8 => Fault::RegistryAway { last },
+            9 => Fault::Loss { percent: rng.between(10, 60), last },
+            10 => storm(profile, rng),
+            _ if profile.spares > 0 => Fault::Start { node: members + rng.index(profile.spares) },
+            _ => Fault::Lose { node },
+        },
+    }
+}
+
+fn cut(profile: &Profile, node: usize, other: usize, last: u64, rng: &mut Rng) -> Fault {
+    match rng.below(8) {
+        0 => Fault::Isolate { node, inward: true, outward: true, last },
+        1 => Fault::Isolate { node, inward: true, outward: false, last },
+        2 => Fault::Isolate { node, inward: false, outward: true, last },
+        3 => Fault::Split { side: rng.below(1 << profile.nodes()) as u8, last },
+        4 => Fault::Loss { percent: rng.between(10, 60), last },
+        _ => {
+            let both = rng.percent(50);
+            let channels = rng.below(4);
+            Fault::Cut { from: node, to: other, both, data: channels != 0, detection: channels != 1, last }
+        }
+    }
+}
+
+fn storm(profile: &Profile, rng: &mut Rng) -> Fault {
+    let all = (1u64 << profile.members) - 1;
+    let nodes = if rng.percent(30) { all } else { rng.between(1, all) } as u8;
+    Fault::Storm { nodes, down: down(rng), apart: rng.pick(&[0, MS, 200 * MS]) }
+}
+
+/// How long a process is down: mostly its supervisor starts it at once.
+fn down(rng: &mut Rng) -> u64 {
+    match rng.below(10) {
+        0..=4 => rng.between(10, 100) * MS,
+        5..=7 => rng.between(100, 1500) * MS,
+        _ => rng.between(1500, 8000) * MS,
+    }
+}

@@ -1,0 +1,117 @@
+//! The registry: one document, changed by compare-and-swap on a fresh read, reached over an unreliable way.
+
+use std::sync::Arc;
+
+use sidegrid_core::document::Document;
+use sidegrid_core::event::{RegistryAnswer, RegistryCall};
+
+use crate::clock::{MS, SEC, US};
+use crate::network::MAX_NODES;
+use crate::queue::Fate;
+use crate::rng::Rng;
+
+/// The way of one call: when it arrives and when its answer does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// Until the call arrives; none: it never does.
+    pub(crate) there: Option<u64>,
+    /// What becomes of the answer.
+    pub(crate) fate: Fate,
+    /// When the caller gives up, for a call that never arrives or arrives after that.
+    pub(crate) gives_up: u64,
+}
+
+/// The registry and what is wrong with it now; faults count.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    document: Option<Arc<Document>>,
+    /// It answers nobody.
+    pub(crate) away: u32,
+    /// It answers late.
+    pub(crate) slow: u32,
+    /// Its answers get lost.
+    pub(crate) lossy: u32,
+    /// The document is not there.
+    pub(crate) missing: u32,
+    /// Nodes that can't reach it.
+    pub(crate) cut_off: [u8; MAX_NODES],
+    rng: Rng,
+}
+
+impl Registry {
+    /// An empty registry that works.
+    pub(crate) fn new(rng: Rng) -> Registry {
+        Registry { document: None, away: 0, slow: 0, lossy: 0, missing: 0, cut_off: [0; MAX_NODES], rng }
+    }
+
+    /// The document, for the checkers.
+    pub(crate) fn document(&self) -> Option<&Arc<Document>> {
+        self.document.as_ref()
+    }
+
+    /// All faults are over.
+    pub(crate) fn heal(&mut self) {
+        (self.away, self.slow, self.lossy, self.missing) = (0, 0, 0, 0);
+        self.cut_off = [0; MAX_NODES];
+    }
+
+    /// The way of a call that `node` makes now.
+    pub(crate) fn way(&mut self, node: usize) -> Way {
+        let rng = &mut self.rng;
+        if self.away > 0 || self.cut_off[node] > 0 {
+            let gives_up = if rng.percent(50) { rng.between(MS, 20 * MS) } else { rng.between(200 * MS, 3 * SEC) };
+            return Way { there: None, fate: Fate::GivenUp, gives_up };
+        }
+        let latency = match rng.below(100) {
+            _ if self.slow > 0 => rng.between(50 * MS, 1500 * MS),
+            0..=89 => rng.between(300 * US, 5 * MS),
+            _ => rng.between(5 * MS, 60 * MS),
+        };
+        let trouble = if self.lossy > 0 { 30 } else { 0 };
+        if rng.percent(trouble) {
+            // Given up, but the call is still on its way and may be carried out later.
+            if rng.percent(30) {
+                let late = latency + rng.between(100 * MS, 4 * SEC);
+                return Way { there: Some(late), fate: Fate::GivenUp, gives_up: rng.between(latency, late) };
+            }
+            let there = rng.percent(60).then_some(latency);
+            let fate = if there.is_some() { Fate::Lost } else { Fate::GivenUp };
+            return Way { there, fate, gives_up: latency + rng.between(MS, SEC) };
+        }
+        Way { there: Some(latency), fate: Fate::Comes, gives_up: 0 }
+    }
+
+    /// How long an answer takes back.
+    pub(crate) fn back(&mut self) -> u64 {
+        if self.slow > 0 { self.rng.between(50 * MS, 1500 * MS) } else { self.rng.between(300 * US, 5 * MS) }
+    }
+
+    /// Carries out a call; the second part is the document that was replaced, when one was. G-1: all that a swap
+    /// expects is compared with the document that is there now.
+    pub(crate) fn carry_out(&mut self, request: &RegistryCall) -> (RegistryAnswer, bool) {
+        if self.missing > 0 {
+            let answer = match request {
+                RegistryCall::Read => RegistryAnswer::Document(None),
+                RegistryCall::Create(_) => RegistryAnswer::Failed,
+                RegistryCall::Swap { .. } => RegistryAnswer::Conflict(None),
+            };
+            return (answer, false);
+        }
+        match request {
+            RegistryCall::Read => (RegistryAnswer::Document(self.document.clone()), false),
+            RegistryCall::Create(document) if self.document.is_none() => {
+                self.document = Some(Arc::clone(document));
+                (RegistryAnswer::Swapped, true)
+            }
+            RegistryCall::Swap { expected, next }
+                if self.document.as_ref().is_some_and(|d| d.expected() == *expected) =>
+            {
+                self.document = Some(Arc::clone(next));
+                (RegistryAnswer::Swapped, true)
+            }
+            RegistryCall::Create(_) | RegistryCall::Swap { .. } => {
+                (RegistryAnswer::Conflict(self.document.clone()), false)
+            }
+        }
+    }
+}
