@@ -171,7 +171,7 @@ impl Files {
         if let Some(there) = self.document(&folder)? {
             return Ok(Swap::Conflict(Some(there)));
         }
-        self.sweep(&folder)?;
+        self.sweep(&folder);
         let draft =
             folder.draft(&self.document, &bytes).map_err(|e| self.unavailable("writing the new document", e))?;
         let lock = self.lock(&folder)?;
@@ -191,7 +191,7 @@ impl Files {
         if !matches(early.as_ref(), expected) {
             return Ok(Swap::Conflict(early));
         }
-        self.sweep(&folder)?;
+        self.sweep(&folder);
         let draft =
             folder.draft(&self.document, &bytes).map_err(|e| self.unavailable("writing the new document", e))?;
         let lock = self.lock(&folder)?;
@@ -269,17 +269,22 @@ impl Files {
         })
     }
 
-    fn sweep(&self, folder: &Folder) -> Result<(), RegistryError> {
+    /// Removes what crashes have left. A change does not fail for it.
+    fn sweep(&self, folder: &Folder) {
         if self.swept.swap(true, Ordering::Relaxed) {
-            return Ok(());
+            return;
         }
         for name in [&self.document, &self.authority] {
-            let swept = folder.sweep(name).map_err(|e| self.unavailable("sweeping drafts", e))?;
-            if swept > 0 {
-                tracing::info!(swept, registry = %self.path.display(), "removed drafts that a crash had left");
+            match folder.sweep(name) {
+                Ok(0) => {}
+                Ok(swept) => {
+                    tracing::info!(swept, registry = %self.path.display(), "removed drafts that a crash had left");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, registry = %self.path.display(), "drafts that a crash had left can't be removed");
+                }
             }
         }
-        Ok(())
     }
 
     fn place(&self) -> String {

@@ -142,9 +142,14 @@ impl Folder {
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error.into()),
             };
-            if try_flock(&file)? {
-                rustix::fs::unlinkat(&self.handle, &leftover, AtFlags::empty())?;
-                swept += 1;
+            if !try_flock(&file)? {
+                continue;
+            }
+            match rustix::fs::unlinkat(&self.handle, &leftover, AtFlags::empty()) {
+                Ok(()) => swept += 1,
+                // Its writer has ended in order just now, or another sweeper was faster.
+                Err(Errno::NOENT) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(swept)
@@ -257,6 +262,25 @@ mod tests {
         assert!(alive.replace(name).unwrap(), "a live draft is kept");
         drop(alive);
         assert_eq!(names(dir.path()), [".doc.x.draft", ".other.0123456789abcdef.draft", "doc"]);
+    }
+
+    #[test]
+    fn writers_and_sweepers_do_not_disturb_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = OsStr::new("doc");
+        let open = || Folder::open(dir.path()).unwrap().unwrap();
+        assert!(open().draft(name, b"0").unwrap().publish(name).unwrap());
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    for _ in 0..200 {
+                        assert!(open().draft(name, b"1").unwrap().replace(name).unwrap());
+                        open().sweep(name).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(names(dir.path()), ["doc"]);
     }
 
     #[test]
