@@ -28,6 +28,19 @@ pub(crate) struct Bound {
     pub(crate) admin: TcpListener,
     /// The cache API's Unix socket.
     pub(crate) socket: Option<UnixListener>,
+    /// Its file, which goes with whoever made it.
+    _file: Option<SocketFile>,
+}
+
+/// A Unix socket's file; removed when dropped.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _gone = fs::remove_file(&self.0);
+    }
 }
 
 /// A socket that can't be had.
@@ -54,7 +67,10 @@ impl Bound {
         let admin = port("admin.listen", settings.admin.listen);
         let socket = settings.http.socket.as_deref().map(unix).transpose();
         match (http, admin, socket) {
-            (Ok(http), Ok(admin), Ok(socket)) => Ok(Bound { http, admin, socket }),
+            (Ok(http), Ok(admin), Ok(socket)) => {
+                let file = socket.as_ref().and(settings.http.socket.clone()).map(SocketFile);
+                Ok(Bound { http, admin, socket, _file: file })
+            }
             (http, admin, socket) => Err([http.err(), admin.err(), socket.err()].into_iter().flatten().collect()),
         }
     }
@@ -98,7 +114,7 @@ fn receive(stream: impl AsFd) -> Result<Bound, BoundError> {
     });
     let mut next = || sockets.next().ok_or_else(|| io::Error::other("too few of them"));
     let (http, admin) = (TcpListener::from(next()?), TcpListener::from(next()?));
-    Ok(Bound { http, admin, socket: sockets.next().map(UnixListener::from) })
+    Ok(Bound { http, admin, socket: sockets.next().map(UnixListener::from), _file: None })
 }
 
 fn port(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BoundError> {
@@ -161,7 +177,8 @@ mod tests {
         let bound = Bound::bind(&settings).unwrap();
         let (http, admin) = (bound.http.local_addr().unwrap(), bound.admin.local_addr().unwrap());
         let taken = receive(bound.hand_over().unwrap()).unwrap();
-        drop(bound);
+        let Bound { http: first, admin: second, socket: third, _file } = bound;
+        drop((first, second, third));
         assert_eq!(taken.http.local_addr().unwrap(), http);
         assert_eq!(taken.admin.local_addr().unwrap(), admin);
         taken.socket.as_ref().unwrap().set_nonblocking(false).unwrap();

@@ -137,6 +137,7 @@ impl Upkeep {
     }
 
     fn keep(&mut self, now: Time, turns: &mut Turns<'_>, trust: &Trust, me: MemberId) {
+        turns.chronicle.tend(now);
         if std::mem::take(&mut turns.changed) || now >= self.publish_at {
             self.publish_at = now + PUBLISH;
             turns.grid.publish(turns.core.snapshot(now));
@@ -293,7 +294,7 @@ impl Turns<'_> {
                 self.grid.advance(Phase::Drained);
             }
             Effect::JoinRefused(why) => self.chronicle.join_refused(why),
-            Effect::Notice(notice) => self.changed |= self.chronicle.tell(notice),
+            Effect::Notice(notice) => self.changed |= self.chronicle.tell(self.clock.now(), notice),
         }
     }
 

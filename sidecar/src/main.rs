@@ -14,6 +14,7 @@ mod control;
 mod dev;
 mod driver;
 mod grid;
+mod http;
 mod identity;
 mod logging;
 mod member;

@@ -4,18 +4,34 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidegrid_core::MemberId;
 use sidegrid_core::event::Notice;
 use sidegrid_core::view::View;
+use sidegrid_core::{MemberId, Time};
 use tracing::{debug, error, info, warn};
 
-use crate::grid::Grid;
+use crate::grid::{Grid, Phase};
+
+/// Every new view begins without echoes: a lease that is back within this time after one was never missed.
+const VIEW_GRACE: Duration = Duration::from_millis(250);
+
+/// Where the lease stands, as it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lease {
+    /// Never held, or told as lost.
+    Missed,
+    Held,
+    /// Gone with a change of the view, at this reading: not told yet.
+    Renewing(Time),
+}
 
 /// Tells of one incarnation. Keeps what is needed to call members by their names.
 #[derive(Debug)]
 pub(crate) struct Chronicle {
     grid: Grid,
     view: Option<Arc<View>>,
+    before: Option<Arc<View>>,
+    installed: Time,
+    lease: Lease,
     suspected: BTreeSet<MemberId>,
     waits_for: Option<&'static str>,
     refused: Option<String>,
@@ -27,6 +43,9 @@ impl Chronicle {
         Chronicle {
             grid,
             view: None,
+            before: None,
+            installed: Time::ZERO,
+            lease: Lease::Missed,
             suspected: BTreeSet::new(),
             waits_for: None,
             refused: None,
@@ -35,19 +54,22 @@ impl Chronicle {
     }
 
     /// Logs and counts one notice. True when what people are shown has changed.
-    pub(crate) fn tell(&mut self, notice: Notice) -> bool {
+    pub(crate) fn tell(&mut self, now: Time, notice: Notice) -> bool {
         match notice {
             Notice::ViewInstalled { view, joined, left, took } => {
+                self.installed = now;
                 self.view_installed(view, &joined, &left, took);
                 return true;
             }
             Notice::LeaseLost => {
-                self.grid.counters().leases_lost.add_one();
-                warn!("the lease ran out: too few members answer; refusing service until they do");
+                self.lease_lost(now);
                 return true;
             }
             Notice::LeaseGained => {
-                info!("the lease is held");
+                if self.lease == Lease::Missed {
+                    info!("the lease is held");
+                }
+                self.lease = Lease::Held;
                 return true;
             }
             Notice::Promoted { group, resent } => {
@@ -65,8 +87,7 @@ impl Chronicle {
                 }
             }
             Notice::GroupsLost { groups } => {
-                self.grid.counters().groups_lost.add(groups as u64);
-                error!("every copy of {groups} groups is lost: they start empty");
+                self.groups_lost(groups);
                 return true;
             }
             Notice::RegistryFailed => self.registry_failed(),
@@ -95,7 +116,10 @@ impl Chronicle {
                 info!("voted to exclude {}", self.names(&suspects));
             }
             Notice::VotesVoided => info!("votes given were voided through the registry"),
-            Notice::ProvedDead { member } => info!("{} is proved dead", self.name(member)),
+            // Proofs are kept for a while after the view has gone on without the member: no news then.
+            Notice::ProvedDead { member } if self.view.as_ref().is_some_and(|view| view.contains(member)) => {
+                info!("{} is proved dead", self.name(member));
+            }
             Notice::ExclusionWaits { reason } => {
                 if self.waits_for.replace(reason) != Some(reason) {
                     warn!("an exclusion can't go on: {reason}");
@@ -122,7 +146,43 @@ impl Chronicle {
         self.waits_for = None;
         self.refused = None;
         info!("{}", view_line(&view, joined, left, took));
-        self.view = Some(view);
+        self.before = self.view.replace(view);
+    }
+
+    fn lease_lost(&mut self, now: Time) {
+        if self.grid.phase() >= Phase::Draining {
+            // Given up on purpose (C-3).
+            self.lease = Lease::Missed;
+        } else if now.since(self.installed) < VIEW_GRACE {
+            self.lease = Lease::Renewing(now);
+        } else {
+            self.lease_missed();
+        }
+    }
+
+    fn lease_missed(&mut self) {
+        self.lease = Lease::Missed;
+        self.grid.counters().leases_lost.add_one();
+        warn!("the lease ran out: too few members answer; refusing service until they do");
+    }
+
+    /// Tells what only time shows. Called a few times a second at least.
+    pub(crate) fn tend(&mut self, now: Time) {
+        if let Lease::Renewing(since) = self.lease
+            && now.since(since) >= VIEW_GRACE
+        {
+            self.lease_missed();
+        }
+    }
+
+    fn groups_lost(&self, groups: usize) {
+        self.grid.counters().groups_lost.add(groups as u64);
+        let none_left = self.view.as_ref().is_some_and(|view| view.members.is_empty());
+        if none_left && self.grid.phase() >= Phase::Draining {
+            info!("the last member has left: nobody holds the {groups} groups any more");
+        } else {
+            error!("every copy of {groups} groups is lost: they start empty");
+        }
     }
 
     /// Once for each time that the registry is away.
@@ -140,7 +200,8 @@ impl Chronicle {
     }
 
     fn name(&self, id: MemberId) -> String {
-        let member = self.view.as_ref().and_then(|view| view.member(id));
+        let mut views = [&self.view, &self.before].into_iter().flatten();
+        let member = views.find_map(|view| view.member(id));
         member.map_or_else(|| id.to_string(), |member| member.name.clone())
     }
 
@@ -217,14 +278,46 @@ mod tests {
         let grid = Grid::new(&Settings::default(), Clock::boottime());
         let mut chronicle = Chronicle::new(grid.clone());
         let install = |view| Notice::ViewInstalled { view, joined: vec![], left: vec![], took: Duration::ZERO };
-        assert!(chronicle.tell(install(view(1, &[1, 2, 3]))));
+        assert!(chronicle.tell(Time::ZERO, install(view(1, &[1, 2, 3]))));
         for member in [MemberId(2), MemberId(3), MemberId(3)] {
-            chronicle.tell(Notice::Suspected { member, reason: "silent" });
+            chronicle.tell(Time::ZERO, Notice::Suspected { member, reason: "silent" });
         }
-        chronicle.tell(Notice::Trusted { member: MemberId(2) });
-        chronicle.tell(install(view(2, &[1])));
+        chronicle.tell(Time::ZERO, Notice::Trusted { member: MemberId(2) });
+        chronicle.tell(Time::ZERO, install(view(2, &[1])));
+        assert_eq!(chronicle.name(MemberId(3)), "web-3", "known from the view before");
         assert_eq!(grid.counters().suspicions.get(), 2);
         assert_eq!(grid.counters().exclusions.get(), 1);
         assert_eq!(grid.counters().views_installed.get(), 2);
+    }
+
+    #[test]
+    fn only_a_lease_that_is_missed_counts_as_lost() {
+        let grid = Grid::new(&Settings::default(), Clock::boottime());
+        let mut chronicle = Chronicle::new(grid.clone());
+        let at = |ms| Time::ZERO + Duration::from_millis(ms);
+        let install =
+            Notice::ViewInstalled { view: view(1, &[1, 2]), joined: vec![], left: vec![], took: Duration::ZERO };
+        chronicle.tell(at(1_000), install);
+        chronicle.tell(at(1_000), Notice::LeaseLost);
+        chronicle.tell(at(1_005), Notice::LeaseGained);
+        chronicle.tend(at(2_000));
+        assert_eq!(grid.counters().leases_lost.get(), 0, "renewed with the view");
+        chronicle.tell(at(2_000), Notice::LeaseLost);
+        assert_eq!(grid.counters().leases_lost.get(), 1, "ran out");
+        chronicle.tell(at(2_500), Notice::LeaseGained);
+        chronicle.tell(
+            at(3_000),
+            Notice::ViewInstalled { view: view(2, &[1, 2]), joined: vec![], left: vec![], took: Duration::ZERO },
+        );
+        chronicle.tell(at(3_000), Notice::LeaseLost);
+        chronicle.tend(at(3_100));
+        assert_eq!(grid.counters().leases_lost.get(), 1, "may still come");
+        chronicle.tend(at(3_250));
+        chronicle.tend(at(3_400));
+        assert_eq!(grid.counters().leases_lost.get(), 2, "did not come");
+        grid.advance(Phase::Draining);
+        chronicle.tell(at(4_000), Notice::LeaseGained);
+        chronicle.tell(at(5_000), Notice::LeaseLost);
+        assert_eq!(grid.counters().leases_lost.get(), 2, "given up on purpose");
     }
 }

@@ -56,7 +56,9 @@ impl Spawner {
     /// When the system refuses another thread.
     pub(crate) fn thread_critical(&self, name: &'static str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let guard = self.guard(name);
+        let tracked = self.tracker.token();
         thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _tracked = tracked;
             let _guard = guard;
             body();
         })?;

@@ -10,14 +10,16 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use sidegrid_net::Clock;
 
 use crate::bound::Bound;
 use crate::signals::Signals;
 
-/// A member that has run this long has recovered: the next restart is immediate again.
-const STABLE: Duration = Duration::from_secs(60);
+/// A member that has run this long did not die of its start: the next restart is immediate again, since writes wait
+/// for it. Short enough that a member killed now and then is never kept waiting, long enough that one which can't
+/// live is not started all the time.
+const STABLE: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 
@@ -87,7 +89,7 @@ fn watch(signals: &mut Signals, member: Pid) -> io::Result<(ExitStatus, bool)> {
 /// Waits, without blocking, for every child that has ended; gives the member's status if it is among them.
 fn reap(member: Pid) -> io::Result<Option<ExitStatus>> {
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid == member => return Ok(Some(ExitStatus::from_raw(status.as_raw()))),
             // An orphan of somebody else's, taken over as PID 1.
             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}

@@ -1,0 +1,8 @@
+//! The sidecar as processes: what a person, a supervisor and an app see from outside.
+
+mod bad_settings_exit_64;
+mod dev_serves;
+mod drain_hands_over;
+mod supervisor_restarts_member;
+mod support;
+mod three_members_form_a_cluster;

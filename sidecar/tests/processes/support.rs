@@ -1,0 +1,255 @@
+//! Starts sidecars, talks to them, and ends them by their own process ids whatever happens.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use tempfile::TempDir;
+
+/// Longest wait for any condition: generous, since the machine may be crowded. Never a measure of speed.
+const DEADLINE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Waits until `condition` gives something; fails with `what` when it never does.
+pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let tries = DEADLINE.as_millis() / POLL.as_millis();
+    for _ in 0..tries {
+        if let Some(found) = condition() {
+            return found;
+        }
+        thread::sleep(POLL);
+    }
+    panic!("never: {what}");
+}
+
+/// The program under test.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sidegrid"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A running `sidegrid serve` or `sidegrid dev`; ended when dropped.
+pub struct Sidecar {
+    child: Child,
+    folder: TempDir,
+    sets: Vec<String>,
+    pub http: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// Ports that were free a moment ago, all different.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+impl Sidecar {
+    /// Starts `sidegrid <command>` with free ports, a folder of its own and these settings.
+    pub fn start(command: &str, settings: &[&str]) -> Sidecar {
+        let folder = tempfile::tempdir().unwrap();
+        let [http, admin, data, failure_detection] = free_ports();
+        let own = folder.path().display();
+        let mut sets = vec![
+            format!("http.listen=127.0.0.1:{http}"),
+            format!("http.socket={own}/http.sock"),
+            format!("admin.listen=127.0.0.1:{admin}"),
+            format!("member.stateDir={own}/state"),
+            "network.bindAddress=LOOPBACK".to_owned(),
+            format!("network.dataPort={data}"),
+            format!("network.failureDetectionPort={failure_detection}"),
+        ];
+        sets.extend(settings.iter().map(|&set| set.to_owned()));
+        let log = |name| fs::File::create(folder.path().join(name)).unwrap();
+        let mut program = program();
+        program.arg(command).args(sets.iter().flat_map(|set| ["--set", set]));
+        let child = program.stdout(log("out")).stderr(log("log")).spawn().unwrap();
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Sidecar { child, folder, sets, http: at(http), admin: at(admin) }
+    }
+
+    /// The settings it was started with, as arguments.
+    pub fn set_arguments(&self) -> impl Iterator<Item = &str> {
+        self.sets.iter().flat_map(|set| ["--set", set.as_str()])
+    }
+
+    /// Where its Unix socket is.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("http.sock")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.folder.path().join("out")).unwrap()
+    }
+
+    /// Waits for a line of the log.
+    pub fn logged(&self, text: &str) {
+        self.expect(&format!("log line {text:?}"), || self.log().contains(text).then_some(()));
+    }
+
+    /// Waits; shows the log when it was in vain.
+    pub fn expect<T>(&self, what: &str, condition: impl FnMut() -> Option<T>) -> T {
+        let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| eventually(what, condition)));
+        waited.unwrap_or_else(|_| panic!("never: {what}; log:\n{}", self.log()))
+    }
+
+    /// Waits until apps should be sent here.
+    pub fn ready(&self) {
+        self.expect("ready", || request(self.admin, "GET", "/readyz", b"").filter(|answer| answer.status == 200));
+    }
+
+    /// The process that was started: the supervisor, under `serve`.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The member process under this supervisor.
+    pub fn member(&self) -> Pid {
+        self.expect("a member process", || children(self.pid()).into_iter().next())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the end.
+    pub fn ended(&mut self) -> ExitStatus {
+        eventually("the process ends", || self.child.try_wait().unwrap())
+    }
+
+    /// Fails when the log holds a warning or error that was not announced.
+    pub fn quiet(&self, announced: &[&str]) {
+        let log = self.log();
+        let loud = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
+        let unannounced: Vec<&str> =
+            log.lines().filter(loud).filter(|line| !announced.iter().any(|text| line.contains(text))).collect();
+        assert!(unannounced.is_empty(), "{unannounced:#?}\n{log}");
+    }
+
+    /// An entry of a cache here.
+    pub fn entry(&self, cache: &str, key: &str) -> Entry {
+        Entry { at: self.http, path: format!("/v1/caches/{cache}/entries/{key}") }
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        // A member ends with its supervisor; both are this test's own.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// One entry by HTTP.
+pub struct Entry {
+    at: SocketAddr,
+    path: String,
+}
+
+impl Entry {
+    /// Stores; waits out retryable refusals.
+    pub fn put(&self, value: &str) {
+        eventually("a write is accepted", || {
+            let answer = request(self.at, "PUT", &self.path, value.as_bytes())?;
+            match answer.status {
+                201 | 204 => Some(()),
+                503 => None,
+                _ => panic!("{answer:?}"),
+            }
+        });
+    }
+
+    /// The value, or none when absent; waits out retryable refusals.
+    pub fn get(&self) -> Option<String> {
+        eventually("a read is answered", || {
+            let answer = request(self.at, "GET", &self.path, b"")?;
+            match answer.status {
+                200 => Some(Some(String::from_utf8(answer.body).unwrap())),
+                404 => Some(None),
+                503 => None,
+                _ => panic!("{answer:?}"),
+            }
+        })
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+/// One request on a connection of its own. None when the connection fails.
+pub fn request(at: SocketAddr, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+    assert!(at.ip().is_loopback(), "tests talk to this machine only");
+    let stream = TcpStream::connect(at).ok()?;
+    exchange(stream, method, path, body)
+}
+
+/// The same over any stream.
+pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let status = std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()?;
+    Some(Answer { status, body: answer[head + 4..].to_vec() })
+}
+
+/// The children of a process.
+pub fn children(parent: Pid) -> Vec<Pid> {
+    let parent = parent.as_raw_nonzero();
+    let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
+/// Waits until a process is gone.
+pub fn gone(pid: Pid) {
+    eventually("a process is gone", || {
+        // A zombie that nobody has waited for yet is as dead as can be.
+        let status = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+        (test_kill_process(pid).is_err() || status.contains(") Z ")).then_some(())
+    });
+}
+
+/// Settings of one member of a cluster that shares `registry`.
+pub fn member_settings(registry: &Path, name: &str, caches: &[&str]) -> Vec<String> {
+    let mut settings = vec![
+        "cluster.name=test".to_owned(),
+        format!("member.name={name}"),
+        format!("registry.path={}", registry.join("registry").display()),
+    ];
+    settings.extend(caches.iter().map(|&cache| cache.to_owned()));
+    settings
+}
+
+/// Members of one cluster, each in sight of all.
+pub fn cluster(registry: &Path, names: &[&str], caches: &[&str]) -> Vec<Sidecar> {
+    let members: Vec<Sidecar> = names
+        .iter()
+        .map(|name| {
+            let settings = member_settings(registry, name, caches);
+            Sidecar::start("serve", &settings.iter().map(String::as_str).collect::<Vec<_>>())
+        })
+        .collect();
+    for member in &members {
+        member.logged(&format!(": {} member", names.len()));
+        member.ready();
+    }
+    members
+}
