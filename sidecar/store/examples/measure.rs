@@ -17,6 +17,7 @@ const ROUNDS: usize = 10;
 const SEGMENTS: u16 = 256;
 
 fn main() {
+    measure_large();
     let keys: Vec<(GroupId, CacheKey)> = (0..ENTRIES)
         .map(|n| {
             let key = Bytes::from(format!("session:{n:08}"));
@@ -41,6 +42,26 @@ fn main() {
              2 threads {threads} ns each"
         );
     }
+}
+
+/// A large value is copied once on its way in.
+fn measure_large() {
+    const PUTS: u32 = 200;
+    let store = Store::new(StoreSettings { groups: 1, caches: vec![CacheBounds::default()], seed: 3 });
+    let key = CacheKey { cache: CacheId(0), key: Bytes::from_static(b"large") };
+    let value = Bytes::from(vec![b'x'; 1 << 20]);
+    let start = Instant::now();
+    for _ in 0..PUTS {
+        let entry = StoredEntry {
+            value: value.clone(),
+            content_type: None,
+            etag: Version::ZERO,
+            deadline: None,
+            written: Time::ZERO,
+        };
+        store.put(GroupId(0), &key, Record { version: Version::ZERO, entry: Some(entry) });
+    }
+    println!("put of 1 MiB: {} us", (start.elapsed() / PUTS).as_micros());
 }
 
 fn timed(rounds: usize, mut work: impl FnMut()) -> u128 {
