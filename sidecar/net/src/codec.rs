@@ -146,8 +146,7 @@ pub fn encode_envelope(envelope: &Envelope) -> Bytes {
 /// # Errors
 /// What keeps the bytes from being exactly one frame with a message.
 pub fn decode_envelope(frame: Bytes) -> Result<Envelope, CodecError> {
-    let limit = frame.len();
-    match decode_whole(&frame, limit)? {
+    match decode_whole(&frame, usize::MAX)? {
         Frame::Envelope(envelope) => Ok(*envelope),
         other => Err(CodecError::WrongKind { kind: other.kind() }),
     }
@@ -159,10 +158,9 @@ pub fn decode_envelope(frame: Bytes) -> Result<Envelope, CodecError> {
 /// What keeps the bytes from being exactly one frame.
 pub fn decode_whole(bytes: &[u8], limit: usize) -> Result<Frame, CodecError> {
     let Some(header) = Header::read(bytes, limit)? else { return Err(CodecError::Truncated) };
-    let end = HEADER + header.body;
-    let body = bytes.get(HEADER..end).ok_or(CodecError::Truncated)?;
-    if bytes.len() > end {
-        return Err(CodecError::Trailing { bytes: bytes.len() - end });
+    let (body, rest) = bytes[HEADER..].split_at_checked(header.body).ok_or(CodecError::Truncated)?;
+    if !rest.is_empty() {
+        return Err(CodecError::Trailing { bytes: rest.len() });
     }
     Raw { kind: header.kind, body }.decode()
 }
