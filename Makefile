@@ -10,7 +10,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # tests beside the code run in the debug profile. Nothing is built in both, but for what both are made of.
 SIDEGRID_BIN := $(TARGET_DIR)/fast/sidegrid
 export SIDEGRID_BIN
-CACHE := $(or $(SIDEGRID_CACHE),$(HOME)/.cache/sidegrid)
+CACHE := $(or $(SIDEGRID_CACHE),$(if $(HOME),$(HOME)/.cache/sidegrid,$(TARGET_DIR)/cache))
 LOCKED := $(if $(CI),--locked)
 CARGO_DENY_VERSION := 0.20.2
 GO_MODULES = $(dir $(shell git ls-files '*go.mod'))
