@@ -212,3 +212,88 @@ impl AuthorityError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sidegrid_core::MemberId;
+
+    use super::*;
+
+    const CLUSTER: ClusterUid = ClusterUid(0xc1);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn an_authority_read_back_signs_what_the_first_one_trusts() {
+        let made = Authority::generate(CLUSTER, DAY).unwrap();
+        let read = Authority::from_pem(&made.cert_pem, &made.key_pem).unwrap();
+        let identity = MemberIdentity { cluster: CLUSTER, member: MemberId(0xab) };
+        let request = LeafRequest::new().unwrap();
+        let cert_pem = read.sign(&request.request_pem().unwrap(), identity, DAY).unwrap();
+        let leaf = request.into_leaf(&cert_pem).unwrap();
+
+        let ca = CertificateDer::from_pem_slice(made.cert_pem.as_bytes()).unwrap();
+        let (_, ca) = x509_parser::parse_x509_certificate(&ca).unwrap();
+        let (_, cert) = x509_parser::parse_x509_certificate(&leaf.cert).unwrap();
+        assert_eq!(cert.issuer(), ca.subject());
+        assert_eq!(ca.public_key().parsed().unwrap().key_size(), 2048);
+        assert!(!cert.is_ca());
+        let eku = cert.extended_key_usage().unwrap().unwrap().value;
+        assert!(eku.client_auth && eku.server_auth);
+        let now = i64::try_from(calendar().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        assert!(cert.validity().not_before.timestamp() <= now - 3_500, "backdated");
+        assert!(cert.validity().not_after.timestamp() >= now + 86_000);
+    }
+
+    #[test]
+    fn keys_are_not_shown() {
+        let authority = Authority::generate(CLUSTER, DAY).unwrap();
+        let secret = authority.key_pem.lines().nth(1).unwrap();
+        assert!(!format!("{authority:?}").contains(secret));
+        let identity = MemberIdentity { cluster: CLUSTER, member: MemberId(1) };
+        assert_eq!(format!("{:?}", authority.issue(identity, DAY).unwrap()), "Leaf");
+        assert_eq!(format!("{:?}", LeafRequest::new().unwrap()), "LeafRequest");
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        let (one, two) = (Authority::generate(CLUSTER, DAY).unwrap(), Authority::generate(CLUSTER, DAY).unwrap());
+        let reason = |cert: &str, key: &str| Authority::from_pem(cert, key).unwrap_err().reason();
+        assert_eq!(reason(&one.cert_pem, &two.key_pem), "key-mismatch");
+        assert_eq!(reason("nonsense", &one.key_pem), "bad-certificate");
+        assert_eq!(reason(&one.cert_pem, "nonsense"), "bad-key");
+
+        let identity = MemberIdentity { cluster: CLUSTER, member: MemberId(1) };
+        let request = LeafRequest::new().unwrap();
+        let for_another = one.sign(&LeafRequest::new().unwrap().request_pem().unwrap(), identity, DAY).unwrap();
+        assert_eq!(request.into_leaf(&for_another).unwrap_err().reason(), "key-mismatch");
+
+        // A leaf is no authority, even with its own key.
+        let key = KeyPair::generate().unwrap();
+        let csr = CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        let leaf = one.sign(&csr, identity, DAY).unwrap();
+        assert_eq!(reason(&leaf, &key.serialize_pem()), "bad-certificate");
+    }
+
+    #[test]
+    fn a_request_must_be_signed_with_its_own_key_and_names_nobody() {
+        let authority = Authority::generate(CLUSTER, DAY).unwrap();
+        let identity = MemberIdentity { cluster: CLUSTER, member: MemberId(1) };
+        // A request that asks to be somebody else is signed as who it is.
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        let other = MemberIdentity { cluster: CLUSTER, member: MemberId(2) };
+        params.subject_alt_names = vec![SanType::URI(other.to_string().try_into().unwrap())];
+        let csr = params.serialize_request(&key).unwrap();
+        let cert = authority.sign(&csr.pem().unwrap(), identity, DAY).unwrap();
+        let cert = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
+        let text = String::from_utf8_lossy(&cert);
+        assert!(text.contains(&identity.to_string()) && !text.contains(&other.to_string()));
+
+        // One letter of the signature changed.
+        let mut damaged: Vec<char> = csr.pem().unwrap().chars().collect();
+        let at = damaged.iter().collect::<String>().find("-----END").unwrap() - 12;
+        damaged[at] = if damaged[at] == 'A' { 'B' } else { 'A' };
+        let damaged: String = damaged.into_iter().collect();
+        assert_eq!(authority.sign(&damaged, identity, DAY).unwrap_err().reason(), "bad-request");
+    }
+}

@@ -323,3 +323,47 @@ impl Cut {
         decode_whole(&self.0, self.0.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sidegrid_core::ViewNumber;
+
+    use super::*;
+
+    fn ping(sent: u64) -> Ping {
+        Ping { view: ViewNumber(3), sent, confirmed_past: ViewNumber(2), echo: None }
+    }
+
+    fn feed(cutter: &mut Cutter, bytes: &[u8]) -> Vec<Frame> {
+        cutter.room().extend_from_slice(bytes);
+        std::iter::from_fn(|| cutter.cut().unwrap()).map(|cut| cut.decode().unwrap()).collect()
+    }
+
+    #[test]
+    fn frames_are_cut_however_the_stream_comes() {
+        let sent: Vec<u64> = (0..50).map(|n| 1 << n).collect();
+        let stream: Vec<u8> = sent.iter().flat_map(|&n| encode_ping(&ping(n))).collect();
+        let expected: Vec<Frame> = sent.iter().map(|&n| Frame::Ping(ping(n))).collect();
+        for step in [1, 7, 1_000] {
+            let mut cutter = Cutter::new(PING_BYTES);
+            let cut: Vec<Frame> = stream.chunks(step).flat_map(|chunk| feed(&mut cutter, chunk)).collect();
+            assert_eq!(cut, expected);
+            assert!(cutter.is_between_frames());
+        }
+    }
+
+    /// B-1: what a header announces is not what is held.
+    #[test]
+    fn an_announced_length_takes_no_memory() {
+        let limit = 1 << 30;
+        let mut cutter = Cutter::new(limit);
+        let header = u32::try_from(limit).unwrap().to_be_bytes();
+        assert_eq!(feed(&mut cutter, &header), []);
+        assert_eq!(feed(&mut cutter, &[FORMAT, Kind::Envelope as u8]), []);
+        assert!(cutter.room().capacity() <= READ_MAX, "{}", cutter.room().capacity());
+
+        let mut cutter = Cutter::new(limit - 1);
+        cutter.room().extend_from_slice(&header);
+        assert_eq!(cutter.cut().unwrap_err(), CodecError::TooLarge { length: limit, limit: limit - 1 });
+    }
+}

@@ -49,6 +49,7 @@ pub struct MeshSettings {
 
 /// What comes in.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all that comes in are envelopes; a box for each would cost more")]
 pub enum Inbound {
     /// A message of a sender whose identity was checked.
     Envelope {

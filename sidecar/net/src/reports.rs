@@ -46,7 +46,7 @@ impl Reports {
         self.wake.notify_one();
     }
 
-    /// Tells the driver, until it no longer listens.
+    /// Tells the driver, for ever; when it no longer listens there is nobody to tell.
     ///
     /// # Cancel safety
     /// What was taken and not yet told is lost; it is cancelled only when the mesh stops.
@@ -59,9 +59,7 @@ impl Reports {
                 let heard =
                     slot.heard.map(|(view, confirmed_past)| Inbound::Heard { from: peer, view, confirmed_past });
                 for report in reach.into_iter().chain(heard) {
-                    if driver.send(report).await.is_err() {
-                        return;
-                    }
+                    let _ = driver.send(report).await;
                 }
             }
         }
