@@ -199,16 +199,16 @@ func (d *Demo) owners(browser *http.Client) []string {
 			return nil
 		}
 		var told struct {
-			Owners []struct {
+			Copies []struct {
 				Member string `json:"member"`
-			} `json:"owners"`
+			} `json:"copies"`
 		}
 		if json.Unmarshal([]byte(text), &told) != nil {
 			return nil
 		}
 		var names []string
-		for _, owner := range told.Owners {
-			names = append(names, owner.Member)
+		for _, copy := range told.Copies {
+			names = append(names, copy.Member)
 		}
 		return names
 	}
@@ -256,12 +256,38 @@ func (d *Demo) await(ctx context.Context, deadline time.Duration, what string, h
 	}
 }
 
-// ready says whether a sidecar serves in a cluster of `members`.
+// ready says whether a sidecar serves in a cluster of so many members, with every copy in place.
 func ready(pair *Pair, members int) error {
-	if err := expect(pair.Admin+"/readyz", ""); err != nil {
+	text, err := read(plain, pair.API+"/v1/cluster")
+	if err != nil {
 		return err
 	}
-	return expect(pair.Admin+"/metrics", fmt.Sprintf("\nsidegrid_cluster_size %d\n", members))
+	var told struct {
+		Member struct {
+			Ready  bool   `json:"ready"`
+			Reason string `json:"reason"`
+		} `json:"member"`
+		View *struct {
+			Members []struct {
+				Name string `json:"name"`
+			} `json:"members"`
+		} `json:"view"`
+		Health struct {
+			Missing int `json:"underReplicatedGroups"`
+		} `json:"health"`
+	}
+	if err := json.Unmarshal([]byte(text), &told); err != nil {
+		return err
+	}
+	switch {
+	case told.View == nil || !told.Member.Ready:
+		return fmt.Errorf("it is not ready: %s", told.Member.Reason)
+	case len(told.View.Members) != members:
+		return fmt.Errorf("it is in a cluster of %d", len(told.View.Members))
+	case told.Health.Missing > 0:
+		return fmt.Errorf("%d groups of keys miss copies", told.Health.Missing)
+	}
+	return nil
 }
 
 var plain = &http.Client{Timeout: 5 * time.Second}

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 // TestAllKilledFormAgain: when every member is killed at one time and started again, the new incarnations prove the
 // old ones dead, form a cluster by themselves, empty, and report the loss (P-1, C-7).
 func TestAllKilledFormAgain(t *testing.T) {
-	c := cluster.Start(t, cluster.Options{Members: 3, Announced: []string{"lost"}})
+	c := cluster.Start(t, cluster.Options{Members: 3, Announced: slices.Concat(faultWarnings, lossWarnings)})
 	before := c.View(c.Members[0])
 	writeSessions(t, "sessions", 100, c.Members)
 	var all sync.WaitGroup
@@ -39,7 +40,7 @@ func TestAllKilledFormAgain(t *testing.T) {
 			t.Errorf("%s answers for what was lost: %v %v", m.Name, reply, err)
 		}
 	}
-	if !c.Logged("lost") {
+	if !c.Logged(lossWarnings[0]) {
 		t.Error("no member reports the loss")
 	}
 	writeSessions(t, "sessions", 100, c.Members).allReadable("formed again", c.Members)

@@ -21,7 +21,7 @@ type served struct {
 // TestCutOffMember: a member that nobody hears refuses within its lease, answers nothing older than what the others
 // have acknowledged, and serves again by itself when it is heard (L-1, L-5, R-1, V-8).
 func TestCutOffMember(t *testing.T) {
-	c := cluster.Start(t, cluster.Options{Members: 3, Announced: []string{"suspect", "lease", "superseded"}})
+	c := cluster.Start(t, cluster.Options{Members: 3, Announced: faultWarnings})
 	away, rest := c.Members[2], c.Members[:2]
 	// Enough keys that the member to be cut off is primary of some, owner of some and neither of some.
 	const keys = 24

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func TestLinearizable(t *testing.T) {
 	}
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	c := cluster.Start(t, cluster.Options{Members: 3, Announced: faultWarnings})
+	c := cluster.Start(t, cluster.Options{Members: 3, Announced: slices.Concat(faultWarnings, registryWarnings)})
 	caches := []string{"sessions", "work"}
 	rounds := sized(3, 56)
 	var operations, unknown, refused int
@@ -41,8 +42,7 @@ func TestLinearizable(t *testing.T) {
 		if err != nil {
 			t.Errorf("round %d, %s (%s): %v", round, fault.name, what, err)
 		}
-		c.WaitFormed(c.Members...)                                              // through the change,
-		time.Sleep(between(random, 200*time.Millisecond, 700*time.Millisecond)) // and after it
+		c.WaitFormed(c.Members...) // through the change,
 		all := load.stop()
 		verdict := history.Check(all, checkPatience)
 		operations += verdict.Operations
@@ -64,6 +64,3 @@ func TestLinearizable(t *testing.T) {
 	}
 	t.Logf("%d rounds without a violation: %d operations, %d refused, %d of unknown fate", rounds, operations, refused, unknown)
 }
-
-// faultWarnings are the warnings that kills, pauses and cuts bring with them.
-var faultWarnings = []string{"suspect", "lease", "superseded", "died", "registry", "unreachable", "excluded"}

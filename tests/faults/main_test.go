@@ -69,3 +69,11 @@ func names(members []*cluster.Member) string {
 	}
 	return strings.Join(all, " ")
 }
+
+// Warnings that a fault brings with it, for cluster.Options.Announced; any other fails the test.
+var (
+	faultWarnings    = []string{"is suspected", "the lease ran out", "superseded", "the member died", "an exclusion can't go on"}
+	registryWarnings = []string{"the registry can't be reached", "the registry's document is missing"}
+	joinWarnings     = []string{"can't join yet"}
+	lossWarnings     = []string{"groups is lost"}
+)

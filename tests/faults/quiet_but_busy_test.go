@@ -38,7 +38,7 @@ func TestQuietButBusy(t *testing.T) {
 		time.Sleep(time.Second)
 	}
 	for _, m := range c.Members {
-		t.Logf("%s: %d leases lost, %d suspicions", m.Name, c.Count(m, "lease lost"), c.Count(m, "suspect"))
+		t.Logf("%s: %d leases lost, %d suspicions", m.Name, c.Count(m, "the lease ran out"), c.Count(m, "is suspected"))
 	}
 	t.Logf("view %d at first, %d after %s with %d busy cores", view, c.View(c.Members[0]), last, runtime.NumCPU())
 	s.allReadable("after it", c.Members)

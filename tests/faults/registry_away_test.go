@@ -16,7 +16,7 @@ import (
 // TestRegistryAway: while the registry's file is gone, everything goes on without an error, since only changes of the
 // view need it; once it is back they work again (V-7, G-3).
 func TestRegistryAway(t *testing.T) {
-	c := cluster.Start(t, cluster.Options{Members: 3, Announced: []string{"registry"}})
+	c := cluster.Start(t, cluster.Options{Members: 3, Announced: registryWarnings})
 	s := writeSessions(t, "sessions", 500, c.Members)
 	before := c.View(c.Members[0])
 

@@ -13,7 +13,7 @@ const drainTimeout = 60 * time.Second
 // TestSessionsSurvive: with two owners, nothing acknowledged is lost when one member is killed, each is restarted in
 // turn, and the cluster grows to five and shrinks to two by drains (W-1, M-1, M-2, C-3, T-1).
 func TestSessionsSurvive(t *testing.T) {
-	c := cluster.Start(t, cluster.Options{Members: 3})
+	c := cluster.Start(t, cluster.Options{Members: 3, Announced: faultWarnings})
 	s := writeSessions(t, "sessions", sized(2_000, 20_000), c.Members)
 	s.allReadable("at first", c.Members)
 

@@ -17,6 +17,8 @@ import (
 type Options struct {
 	// Name of the cluster; "faults" when empty.
 	Name string
+	// NamePrefix of its members; the cluster's name when empty.
+	NamePrefix string
 	// Members at first.
 	Members int
 	// Caches by name with their settings, as in the settings file; two caches by default, see DefaultCaches.
@@ -27,8 +29,7 @@ type Options struct {
 	Fabric *netns.Fabric
 	// Registry file; one of its own when empty.
 	Registry string
-	// Announced are texts; a line of WARN in a log must hold one of them or the test fails. What every fault brings
-	// with it is announced already.
+	// Announced are texts; a line of WARN or ERROR in a log must hold one of them, or the test fails.
 	Announced []string
 }
 
@@ -60,6 +61,9 @@ func New(t testing.TB, options Options) *Cluster {
 	c := &Cluster{T: t, options: options, binary: Binary(t), Fabric: options.Fabric, Registry: options.Registry}
 	if options.Name == "" {
 		c.options.Name = "faults"
+	}
+	if options.NamePrefix == "" {
+		c.options.NamePrefix = c.options.Name
 	}
 	if options.Caches == nil {
 		c.options.Caches = DefaultCaches()
@@ -142,7 +146,7 @@ func (c *Cluster) Add() *Member {
 	if err != nil {
 		c.T.Fatal(err)
 	}
-	name := fmt.Sprintf("%s-%d", c.options.Name, len(c.Members)+1)
+	name := fmt.Sprintf("%s-%d", c.options.NamePrefix, len(c.Members)+1)
 	m := newMember(name, c.binary, c.Dir, node)
 	settings := map[string]any{
 		"cluster.name":                 c.options.Name,

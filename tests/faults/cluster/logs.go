@@ -9,9 +9,6 @@ import (
 // grave matches a log line that a person must look at, or that a test must have announced.
 var grave = regexp.MustCompile(`^(\S+\s+(WARN|ERROR) |thread .* panicked at )`)
 
-// announced are the warnings that every fault brings with it; a test announces others by Options.Announced.
-var announced = []string{}
-
 // maxShown bounds how many lines of one log a failure shows.
 const maxShown = 10
 
@@ -35,7 +32,7 @@ func (c *Cluster) judgeLogs() {
 }
 
 func (c *Cluster) isAnnounced(line string) bool {
-	for _, text := range append(announced, c.options.Announced...) {
+	for _, text := range c.options.Announced {
 		if strings.Contains(line, text) {
 			return true
 		}

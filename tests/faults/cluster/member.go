@@ -141,13 +141,21 @@ func (m *Member) Process() (int, error) {
 	return children[0], nil
 }
 
-// KillMember kills the member process alone; its supervisor is to start it again.
+// KillMember kills the member process alone and waits for its end; its supervisor is to start it again.
 func (m *Member) KillMember() error {
 	pid, err := m.Process()
 	if err != nil {
 		return err
 	}
-	return syscall.Kill(pid, syscall.SIGKILL)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	return Await(10*time.Second, func() error {
+		if anyAlive([]int{pid}) {
+			return fmt.Errorf("process %d of %s does not end", pid, m.Name)
+		}
+		return nil
+	})
 }
 
 // Kill kills supervisor and member together and waits for their end.

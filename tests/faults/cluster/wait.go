@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"example.com/sidegrid/faults/client"
 )
 
 // Protocol deadlines, generous: a test that waits longer has found a fault, not a slow machine.
@@ -41,41 +43,79 @@ func Await(deadline time.Duration, holds func() error) error {
 // WaitFormed waits until exactly these members are one view, all of them ready and all copies in place.
 func (c *Cluster) WaitFormed(members ...*Member) {
 	c.T.Helper()
-	c.WaitFor(fmt.Sprintf("one cluster of %d", len(members)), FormDeadline, func() error { return formed(members) })
+	c.WaitFor("one cluster of "+names(members), FormDeadline, func() error {
+		_, err := formed(members)
+		return err
+	})
 }
 
-func formed(members []*Member) error {
-	names := map[string]bool{}
-	for _, m := range members {
-		names[m.Name] = true
-	}
-	view := uint64(0)
+// WaitQuiet waits until these members have been one view, the same one, for a while: longer than a suspicion that
+// began before takes to become a change of the view. After it, another fault is the only one.
+func (c *Cluster) WaitQuiet(members ...*Member) {
+	c.T.Helper()
+	const while = 1500 * time.Millisecond
+	var view uint64
+	var since time.Time
+	c.WaitFor("quiet of "+names(members), SettleDeadline, func() error {
+		now, err := formed(members)
+		if err != nil || now != view {
+			view, since = now, time.Now()
+		}
+		if err == nil && time.Since(since) < while {
+			err = fmt.Errorf("quiet for %s only", time.Since(since))
+		}
+		return err
+	})
+}
+
+// formed gives the number of the view that these members and no others are settled in.
+func formed(members []*Member) (uint64, error) {
+	var view uint64
+	var all []*Status
 	for _, m := range members {
 		status, err := m.Status()
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if err := status.settled(m.Name, names); err != nil {
-			return err
+		if err := status.settled(len(members)); err != nil {
+			return 0, err
 		}
-		if view != 0 && status.View != view {
-			return fmt.Errorf("views %d and %d", view, status.View)
+		if view != 0 && status.View.Number != view {
+			return 0, fmt.Errorf("there are views %d and %d", view, status.View.Number)
 		}
-		view = status.View
+		view = status.View.Number
+		all = append(all, status)
 	}
-	return nil
+	// The incarnations that answer, and not ones that died before them, are in each view.
+	for _, status := range all {
+		ids := status.ids()
+		for _, other := range all {
+			if ids[other.Member.Name] != other.Member.ID {
+				return 0, fmt.Errorf("%s has another incarnation of %s in its view", status.Member.Name, other.Member.Name)
+			}
+		}
+	}
+	return view, nil
+}
+
+func names(members []*Member) string {
+	var all []string
+	for _, m := range members {
+		all = append(all, m.Name)
+	}
+	return strings.Join(all, ", ")
 }
 
 // get reads a path of the member, which must answer 200.
-func (m *Member) get(ask func(context.Context) (int, []byte, error), what string) ([]byte, error) {
+func (m *Member) get(from *client.Client, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	status, body, err := ask(ctx)
+	reply, err := from.Do(ctx, client.Call{Method: "GET", Path: path})
 	if err != nil {
-		return nil, fmt.Errorf("%s of %s: %w", what, m.Name, err)
+		return nil, fmt.Errorf("%s of %s: %w", path, m.Name, err)
 	}
-	if status != 200 {
-		return nil, fmt.Errorf("%s of %s: %d %s", what, m.Name, status, strings.TrimSpace(string(body)))
+	if reply.Status != 200 {
+		return nil, fmt.Errorf("%s of %s: %s", path, m.Name, reply)
 	}
-	return body, nil
+	return reply.Body, nil
 }
