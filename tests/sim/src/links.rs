@@ -59,13 +59,13 @@ impl World {
         }
     }
 
-    /// Pings all members that the core wants to be connected with (L-6).
+    /// Pings all peers that it is connected with (L-6); who is no member does not answer.
     pub(crate) fn ping_all(&mut self, node: usize) {
         let local = self.nodes[node].clock.local(self.now);
         let Some(life) = self.nodes[node].life.as_ref() else { return };
         let Some(ping) = life.lease.ping(local) else { return };
-        let members: smallvec::SmallVec<[MemberId; 8]> = life.peers.iter().filter(|p| p.member).map(|p| p.id).collect();
-        for to in members {
+        let peers: smallvec::SmallVec<[MemberId; 8]> = life.peers.iter().filter(|p| p.up).map(|p| p.id).collect();
+        for to in peers {
             self.send_ping(node, to, ping);
         }
     }
@@ -125,7 +125,7 @@ impl World {
             if known.is_none() {
                 fresh.push(peer.id);
             }
-            life.peers.push(Peer { id: peer.id, member: peer.joined != 0, up: known.is_some_and(|p| p.up) });
+            life.peers.push(Peer { id: peer.id, up: known.is_some_and(|p| p.up) });
         }
         life.told.retain(|t| peers.iter().any(|p| p.id == t.0));
         let id = life.id;

@@ -21,8 +21,6 @@ const MAX_HELD: usize = 20_000;
 pub(crate) struct Peer {
     /// Who.
     pub(crate) id: MemberId,
-    /// Whether it is a member, to be pinged.
-    pub(crate) member: bool,
     /// Whether both connections stand.
     pub(crate) up: bool,
 }

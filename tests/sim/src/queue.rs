@@ -10,6 +10,7 @@ use sidegrid_core::message::Ping;
 
 use crate::clock::Instant;
 use crate::faults::Ending;
+use crate::history::KeyIndex;
 
 /// What can happen in the world.
 #[derive(Debug)]
@@ -50,8 +51,8 @@ pub(crate) enum What {
     Sample,
     /// All faults are over.
     HealAll,
-    /// Every app asks for every key.
-    FinalOperations,
+    /// A node is asked for a key at the end.
+    FinalOperation { app: usize, key: KeyIndex, write: bool },
 }
 
 /// What becomes of the registry's answer.

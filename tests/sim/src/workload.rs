@@ -14,9 +14,12 @@ use smallvec::smallvec;
 
 use crate::clock::{Instant, MS};
 use crate::history::{Asked, KeyIndex, Operation, Seen, Told, When, text_of};
-use crate::profile::APPS_STOP;
+use crate::profile::{APPS_STOP, FINAL};
 use crate::queue::What;
 use crate::world::World;
+
+/// Between two operations at the end of one node, so that even the tightest bound lets them through.
+const FINAL_GAP: u64 = 80 * MS;
 
 /// One app.
 #[derive(Debug)]
@@ -246,20 +249,29 @@ impl World {
         self.attempt(app, operation);
     }
 
-    /// Every node is asked for every key, and may write; none of it may fail any more.
-    pub(crate) fn final_operations(&mut self) {
+    /// Plans that every node is asked for every key at the end, one after the other, and writes the counters.
+    pub(crate) fn plan_final_operations(&mut self) {
         let keys: Vec<KeyIndex> = self.keys().collect();
-        for app in 0..self.apps.len() {
-            if app % self.profile.apps != 0 || self.nodes[self.apps[app].node].life.is_none() {
-                continue;
-            }
+        for app in (0..self.apps.len()).step_by(self.profile.apps) {
+            let mut at = FINAL;
             for &key in &keys {
-                self.ask(app, key, Asked::Get, true);
-                if self.is_counter(key) {
-                    let by = self.chance.between(1, 1_000_000) as i64;
-                    self.ask(app, key, Asked::Increment { by }, true);
-                }
+                self.queue.push(at, What::FinalOperation { app, key, write: false });
+                self.queue.push(at + FINAL_GAP / 2, What::FinalOperation { app, key, write: true });
+                at += FINAL_GAP;
             }
+        }
+    }
+
+    /// A node is asked for a key; it may not refuse any more.
+    pub(crate) fn final_operation(&mut self, app: usize, key: KeyIndex, write: bool) {
+        if self.nodes[self.apps[app].node].life.is_none() {
+            return;
+        }
+        if !write {
+            self.ask(app, key, Asked::Get, true);
+        } else if self.is_counter(key) {
+            let by = self.chance.between(1, 1_000_000) as i64;
+            self.ask(app, key, Asked::Increment { by }, true);
         }
     }
 

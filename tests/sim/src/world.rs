@@ -14,7 +14,7 @@ use crate::coverage::Coverage;
 use crate::history::{History, KeyIndex};
 use crate::network::Network;
 use crate::node::{Node, Thread, node_of};
-use crate::profile::{END, FINAL, HEALED, Profile};
+use crate::profile::{END, HEALED, Profile};
 use crate::queue::{Queue, What};
 use crate::registry::Registry;
 use crate::report::{Statistics, Violation};
@@ -123,7 +123,7 @@ impl World {
         }
         self.queue.push(SAMPLE, What::Sample);
         self.queue.push(HEALED, What::HealAll);
-        self.queue.push(FINAL, What::FinalOperations);
+        self.plan_final_operations();
     }
 
     /// Runs to the end or to the first violation.
@@ -170,7 +170,7 @@ impl World {
             | What::End(_)
             | What::Sample
             | What::HealAll
-            | What::FinalOperations => return None,
+            | What::FinalOperation { .. } => return None,
         })
     }
 
@@ -212,7 +212,7 @@ impl World {
                 self.queue.push(self.now + SAMPLE, What::Sample);
             }
             What::HealAll => self.heal_all(),
-            What::FinalOperations => self.final_operations(),
+            What::FinalOperation { app, key, write } => self.final_operation(app, key, write),
         }
     }
 
@@ -244,6 +244,9 @@ impl World {
         let mut over = false;
         for effect in effects.drain(..) {
             self.trace_effect(node, &effect);
+            if over && matches!(effect, Effect::Notice(_)) {
+                continue;
+            }
             if over {
                 self.violated("effects", format!("n{node}: an effect after Superseded: {effect:?}"), None);
                 break;
