@@ -27,10 +27,12 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use listen::{BindError, Listeners};
-pub(crate) use server::{Connected, Limits, Server, Service};
-
+pub(crate) use answer::{json, with_body};
 pub(crate) use api::Api;
+pub(crate) use cluster::word as participation_word;
+pub(crate) use listen::Listeners;
+pub(crate) use problem::{Kind, Problem};
+pub(crate) use server::{Connected, Limits, OpenConnections, Server, Service};
 
 /// Every answer is whole in memory: values are bounded, and so is everything else.
 pub(crate) type Reply = hyper::Response<Full<Bytes>>;

@@ -7,6 +7,7 @@ use clap::Parser;
 use sidegrid_config::{Base, Faults, Settings, Sources};
 use sidegrid_net::Clock;
 
+mod admin;
 mod agreed;
 mod bound;
 mod cli;
@@ -20,6 +21,7 @@ mod logging;
 mod member;
 mod node;
 mod notices;
+mod serving;
 mod shutdown;
 mod signals;
 mod spawner;

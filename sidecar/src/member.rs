@@ -14,6 +14,7 @@ use crate::control;
 use crate::grid::{Grid, Phase};
 use crate::identity::{Identity, IdentityError};
 use crate::node::{self, DrainSwitch, NodeSettings};
+use crate::serving::Serving;
 use crate::shutdown::{EndSignals, wait_and_drain};
 use crate::spawner::Spawner;
 use crate::sweep;
@@ -61,10 +62,10 @@ impl Member {
             start_node(&settings, &grid, &switch, &net_counters, &spawner, began)?;
         }
         sweep::start(&grid, &spawner);
-        drop(bound);
+        let serving = Serving::start(&settings, &grid, &net_counters, bound, &spawner)?;
         grid.advance(Phase::Running);
         let grace = settings.shutdown.grace;
-        Ok(wait_and_drain(signals, &grid, &switch, &spawner, grace).await)
+        Ok(wait_and_drain(signals, &grid, &switch, &spawner, &serving, grace).await)
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::grid::{Grid, Phase};
 use crate::node::DrainSwitch;
+use crate::serving::Serving;
 use crate::spawner::Spawner;
 
 /// The exit code when a part that must run has ended (`EX_SOFTWARE`): the supervisor starts the member again.
@@ -17,6 +18,8 @@ pub(crate) const EXIT_CUT_SHORT: u8 = 130;
 
 /// How long requests under way, and all that runs, may take to end after service has stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How much of it requests under way may take.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
 /// How often the log says how far handing over is.
 const PROGRESS: Duration = Duration::from_secs(2);
 
@@ -75,6 +78,7 @@ pub(crate) async fn wait_and_drain(
     grid: &Grid,
     switch: &DrainSwitch,
     spawner: &Spawner,
+    serving: &Serving,
     grace: Duration,
 ) -> u8 {
     // Both branches are cancel safe.
@@ -93,9 +97,14 @@ pub(crate) async fn wait_and_drain(
         return code;
     }
     grid.advance(Phase::Stopping);
+    let stop = async {
+        // Requests first: what they wait for still runs.
+        serving.stop(REQUEST_PATIENCE).await;
+        spawner.stop().await;
+    };
     // All branches are cancel safe.
     tokio::select! {
-        () = spawner.stop() => tracing::info!("ended"),
+        () = stop => tracing::info!("ended"),
         () = tokio::time::sleep(STOP_PATIENCE) => tracing::warn!("some parts did not end in time; ending without"),
         _ = signals.next() => return EXIT_CUT_SHORT,
     }

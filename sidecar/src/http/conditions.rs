@@ -91,24 +91,39 @@ pub(crate) enum ReadVerdict {
     Failed,
 }
 
-/// Decides the conditions of a read.
-///
-/// # Errors
-/// Broken lists.
-pub(crate) fn of_read(fields: &Fields<'_>, current: Version) -> Result<ReadVerdict, Problem> {
-    if fields.if_match.is_empty() && fields.if_none_match.is_empty() {
-        return Ok(ReadVerdict::Send);
+/// The conditions of a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReadConditions {
+    if_match: Tags,
+    if_none_match: Tags,
+}
+
+impl ReadConditions {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Broken lists.
+    pub(crate) fn of(fields: &Fields<'_>) -> Result<ReadConditions, Problem> {
+        Ok(ReadConditions {
+            if_match: Tags::of("If-Match", &fields.if_match)?,
+            if_none_match: Tags::of("If-None-Match", &fields.if_none_match)?,
+        })
     }
-    if let Tags::List(list) = Tags::of("If-Match", &fields.if_match)?
-        && !Tags::strong(list).any(|v| v == current)
-    {
-        return Ok(ReadVerdict::Failed);
+
+    /// Decides them for an entry of this version.
+    pub(crate) fn verdict(&self, current: Version) -> ReadVerdict {
+        // `If-Match` compares strongly, `If-None-Match` weakly.
+        if let Tags::List(list) = &self.if_match
+            && !list.iter().any(|&(v, weak)| !weak && v == current)
+        {
+            return ReadVerdict::Failed;
+        }
+        match &self.if_none_match {
+            Tags::Any => ReadVerdict::NotModified,
+            Tags::List(list) if list.iter().any(|&(v, _)| v == current) => ReadVerdict::NotModified,
+            Tags::List(_) | Tags::None => ReadVerdict::Send,
+        }
     }
-    Ok(match Tags::of("If-None-Match", &fields.if_none_match)? {
-        Tags::Any => ReadVerdict::NotModified,
-        Tags::List(list) if list.iter().any(|(v, _)| *v == current) => ReadVerdict::NotModified,
-        Tags::List(_) | Tags::None => ReadVerdict::Send,
-    })
 }
 
 #[cfg(test)]

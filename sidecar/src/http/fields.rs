@@ -81,7 +81,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     /// One of a length that is not 1 to 255, or with other than visible ASCII characters.
-    pub(crate) fn idempotency(&self, cache: &str, key: &[u8]) -> Result<Option<u128>, Problem> {
+    pub(crate) fn idempotency(&self, operation: &str, cache: &str, key: &[u8]) -> Result<Option<u128>, Problem> {
         let Some(value) = self.idempotency_key else { return Ok(None) };
         let bytes = value.as_bytes();
         let fits = (1..=MAX_IDEMPOTENCY_KEY).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
@@ -89,8 +89,8 @@ impl<'a> Fields<'a> {
             return Err(Problem::header("Idempotency-Key", "give 1 to 255 visible ASCII characters"));
         }
         let mut hash = Xxh3::new();
-        // Neither a cache's name nor a visible character is NUL, and the entry's key comes last.
-        for part in [cache.as_bytes(), b"\0", bytes, b"\0", key] {
+        // Neither names nor visible characters hold NUL, and the entry's key comes last.
+        for part in [operation.as_bytes(), b"\0", cache.as_bytes(), b"\0", bytes, b"\0", key] {
             hash.update(part);
         }
         Ok(Some(hash.digest128()))

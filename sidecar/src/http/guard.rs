@@ -76,7 +76,9 @@ impl Guard {
 
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) => {
+        Some((host, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!host.contains(':') || host.ends_with(']')) =>
+        {
             host
         }
         _ => authority,
@@ -106,18 +108,37 @@ mod unit {
 
     #[test]
     fn this_host_and_allowed_ones_pass() {
-        for host in ["localhost", "LOCALHOST:7080", "127.0.0.1", "127.0.0.1:1", "[::1]:7080", "127.8.8.8", "10.0.0.7:7080",
-            "cache.example", "Cache.Example:80", "10.9.9.9:1"]
-        {
+        for host in [
+            "localhost",
+            "LOCALHOST:7080",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "[::1]:7080",
+            "127.8.8.8",
+            "10.0.0.7:7080",
+            "cache.example",
+            "Cache.Example:80",
+            "10.9.9.9:1",
+        ] {
             assert_eq!(check(host, "10.0.0.7"), Ok(()), "{host}");
         }
     }
 
     #[test]
     fn foreign_hosts_do_not() {
-        for host in ["evil.example", "10.0.0.8:7080", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::2]", "::1:80x",
-            "cache.example.evil", "user@localhost", "localhost:80:90", "0.0.0.0"]
-        {
+        for host in [
+            "evil.example",
+            "10.0.0.8:7080",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "",
+            "[::2]",
+            "::1:80x",
+            "cache.example.evil",
+            "user@localhost",
+            "localhost:80:90",
+            "0.0.0.0",
+        ] {
             assert_eq!(check(host, "10.0.0.7"), Err(Kind::WrongHost), "{host}");
         }
     }

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use sidegrid_core::Version;
-use sidegrid_core::operation::{Applied, Refusal, RefusalReason};
+use sidegrid_core::operation::{Applied, Outcome, Refusal, RefusalReason};
 use utoipa::ToSchema;
 
 use super::Reply;
@@ -43,6 +43,7 @@ pub(crate) enum Kind {
     Rebalancing,
     Timeout,
     Full,
+    Internal,
 }
 
 /// What is fixed for a kind.
@@ -56,7 +57,8 @@ pub(crate) struct About {
 
 impl Kind {
     /// Every kind, by status.
-    pub(crate) const ALL: [Kind; 23] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [Kind; 24] = [
         Kind::BadKey,
         Kind::BadParameter,
         Kind::BadHeader,
@@ -80,6 +82,7 @@ impl Kind {
         Kind::Rebalancing,
         Kind::Timeout,
         Kind::Full,
+        Kind::Internal,
     ];
 
     /// What is fixed for this kind.
@@ -133,6 +136,9 @@ impl Kind {
             }
             Kind::Timeout => about("timeout", StatusCode::SERVICE_UNAVAILABLE, true, "No answer in time"),
             Kind::Full => about("full", StatusCode::INSUFFICIENT_STORAGE, false, "The cache is full"),
+            Kind::Internal => {
+                about("internal", StatusCode::INTERNAL_SERVER_ERROR, false, "The member went wrong; please report it")
+            }
         }
     }
 }
@@ -170,14 +176,13 @@ pub(crate) struct Problem {
     limit: Option<u64>,
     allow: Option<&'static str>,
     current: Option<Version>,
-    closes: bool,
 }
 
 impl Problem {
     /// A problem that was found before anything could be applied.
     pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Problem {
         let detail = detail.into();
-        Problem { kind, detail, applied: Applied::No, limit: None, allow: None, current: None, closes: false }
+        Problem { kind, detail, applied: Applied::No, limit: None, allow: None, current: None }
     }
 
     /// A query parameter of this name is wrong in this way.
@@ -208,21 +213,17 @@ impl Problem {
     /// A value of more than `limit` bytes.
     pub(crate) fn too_large(limit: u64) -> Problem {
         let detail = format!("a value may have at most {limit} bytes (http.maxValueBytes)");
-        Problem { limit: Some(limit), closes: true, ..Problem::new(Kind::ValueTooLarge, detail) }
+        Problem { limit: Some(limit), ..Problem::new(Kind::ValueTooLarge, detail) }
     }
 
-    /// The same, after which the connection ends: the rest of the request was not read.
-    pub(crate) fn closing(self) -> Problem {
-        Problem { closes: true, ..self }
+    /// An answer that no operation of this kind has.
+    pub(crate) fn internal(outcome: &Outcome) -> Problem {
+        let detail = format!("an operation had an outcome of another kind: {}", outcome_name(outcome));
+        Problem { applied: Applied::Unknown, ..Problem::new(Kind::Internal, detail) }
     }
 
-    /// Whether the connection ends with it.
-    pub(crate) fn closes(&self) -> bool {
-        self.closes
-    }
-
-    /// As an answer.
-    pub(crate) fn into_reply(self) -> Reply {
+    /// The body, as JSON.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         let about = self.kind.about();
         let kind = [TYPE_PREFIX, about.word].concat();
         let body = ProblemBody {
@@ -238,8 +239,13 @@ impl Problem {
             limit: self.limit,
         };
         // Texts and numbers alone: writing them as JSON can't fail.
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        let mut reply = Response::new(Full::new(Bytes::from(body)));
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// As an answer.
+    pub(crate) fn into_reply(self) -> Reply {
+        let about = self.kind.about();
+        let mut reply = Response::new(Full::new(Bytes::from(self.to_json())));
         *reply.status_mut() = about.status;
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -251,9 +257,6 @@ impl Problem {
         }
         if let Some(current) = self.current {
             headers.insert(ETAG, etag(current));
-        }
-        if self.closes {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply
     }
@@ -274,6 +277,21 @@ impl From<Refusal> for Problem {
             }
         };
         Problem { applied: refusal.applied, ..Problem::new(kind, detail) }
+    }
+}
+
+/// An outcome's kind without its values.
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Found(_) => "found",
+        Outcome::Absent => "absent",
+        Outcome::Stored { .. } => "stored",
+        Outcome::Deleted { .. } => "deleted",
+        Outcome::Touched { .. } => "touched",
+        Outcome::Counter { .. } => "counter",
+        Outcome::ConditionFailed { .. } => "condition failed",
+        Outcome::NotANumber => "not a number",
+        Outcome::Overflow => "overflow",
     }
 }
 

@@ -65,9 +65,10 @@ impl<'a> Query<'a> {
         let Some(text) = self.get("ttl") else { return Ok(None) };
         let give = "give a whole number and a unit, 1ms to 3650d, such as 30s";
         match sidegrid_config::parse_span(text) {
-            Ok(span) if span.is_zero() || span > MAX_TTL => {
-                Err(Problem::parameter("ttl", format_args!("{} is out of range; {give}", super::problem::shortened(text))))
-            }
+            Ok(span) if span.is_zero() || span > MAX_TTL => Err(Problem::parameter(
+                "ttl",
+                format_args!("{} is out of range; {give}", super::problem::shortened(text)),
+            )),
             Ok(span) => Ok(Some(span)),
             Err(wrong) => {
                 Err(Problem::parameter("ttl", format_args!("{:?} {wrong}; {give}", super::problem::shortened(text))))

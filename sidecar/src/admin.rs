@@ -1,0 +1,133 @@
+//! The admin port: health for whoever restarts and routes, metrics for whoever looks. It only reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::{Method, Request, StatusCode};
+use prometheus_client::registry::Registry;
+use serde::Serialize;
+
+use crate::grid::{Grid, Phase};
+use crate::http::{Connected, Kind, Limits, Problem, Reply, Service, json, participation_word, with_body};
+
+pub(crate) mod metrics;
+mod process;
+
+/// Bounds of the admin port: probes, a scraper or two, and people.
+pub(crate) const LIMITS: Limits =
+    Limits { connections: 256, header_timeout: Duration::from_secs(10), idle_timeout: Duration::from_secs(120) };
+
+/// What is asked for by paths of the admin port.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    grid: Grid,
+    registry: Arc<Registry>,
+    /// Whether the member was ever ready: start-up is over then, whatever comes later.
+    was_ready: AtomicBool,
+}
+
+/// The answer of `/readyz` and `/startupz`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Health {
+    /// Whether what was asked for holds.
+    ok: bool,
+    /// A stable word: `ready`, or why not.
+    reason: &'static str,
+    /// `joining`, `member`, `leaving`, `client` or `superseded`.
+    participation: &'static str,
+    /// Number of the installed view; 0: none.
+    view: u64,
+    /// Its members.
+    members: usize,
+    /// Whether the registry answered last time.
+    registry_ok: bool,
+    /// Why a needed exclusion can't go on, as a stable word.
+    waits_for: Option<&'static str>,
+}
+
+impl Admin {
+    /// Shows this grid, and what is registered.
+    pub(crate) fn new(grid: Grid, registry: Registry) -> Admin {
+        Admin { grid, registry: Arc::new(registry), was_ready: AtomicBool::new(false) }
+    }
+
+    fn route(&self, method: &Method, path: &str) -> Result<Reply, Problem> {
+        let answer = match path {
+            // Of the process alone: a member that waits for others must not be restarted for it.
+            "/livez" => text("ok\n"),
+            "/readyz" => self.ready(),
+            "/startupz" => self.started(),
+            "/metrics" => self.metrics(),
+            _ => {
+                let detail = "there are /livez, /readyz, /startupz and /metrics";
+                return Err(Problem::new(Kind::NoSuchPath, detail));
+            }
+        };
+        if matches!(*method, Method::GET | Method::HEAD) { Ok(answer) } else { Err(Problem::method("GET, HEAD")) }
+    }
+
+    fn ready(&self) -> Reply {
+        let readiness = self.grid.readiness();
+        if readiness.ready {
+            self.was_ready.store(true, Ordering::Relaxed);
+        }
+        self.health(readiness.ready, readiness.reason)
+    }
+
+    fn started(&self) -> Reply {
+        let readiness = self.grid.readiness();
+        // Whoever hands over or stops has started.
+        let past = self.grid.phase() > Phase::Running;
+        let started = readiness.ready || past || self.was_ready.load(Ordering::Relaxed);
+        if started {
+            self.was_ready.store(true, Ordering::Relaxed);
+        }
+        self.health(started, readiness.reason)
+    }
+
+    fn health(&self, ok: bool, reason: &'static str) -> Reply {
+        let snapshot = self.grid.snapshot();
+        let mut reply = json(&Health {
+            ok,
+            reason,
+            participation: participation_word(snapshot.participation),
+            view: snapshot.view.as_ref().map_or(0, |view| view.number.0),
+            members: snapshot.view.as_ref().map_or(0, |view| view.members.len()),
+            registry_ok: snapshot.registry_ok,
+            waits_for: snapshot.waits_for,
+        });
+        if !ok {
+            *reply.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        reply
+    }
+
+    fn metrics(&self) -> Reply {
+        let mut body = String::new();
+        if let Err(error) = prometheus_client::encoding::text::encode(&mut body, &self.registry) {
+            tracing::error!(%error, "metrics could not be written");
+            return Problem::new(Kind::Internal, "metrics could not be written").into_reply();
+        }
+        let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        with_body(StatusCode::OK, HeaderValue::from_static(open_metrics), Bytes::from(body))
+    }
+}
+
+impl Service for Admin {
+    async fn answer(&self, connected: &Connected, request: Request<Incoming>) -> Reply {
+        let reply = self.route(request.method(), request.uri().path()).unwrap_or_else(Problem::into_reply);
+        if !hyper::body::Body::is_end_stream(request.body()) {
+            connected.linger();
+        }
+        reply
+    }
+}
+
+fn text(text: &'static str) -> Reply {
+    with_body(StatusCode::OK, HeaderValue::from_static("text/plain"), Bytes::from_static(text.as_bytes()))
+}

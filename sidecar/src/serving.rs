@@ -1,0 +1,59 @@
+//! What this process serves: the cache API and the admin port.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use sidegrid_config::Settings;
+use sidegrid_net::Counters;
+
+use crate::admin::{self, Admin, metrics};
+use crate::bound::Bound;
+use crate::grid::Grid;
+use crate::http::{Api, Limits, Listeners, Server};
+use crate::identity;
+use crate::spawner::Spawner;
+
+/// Both servers.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    http: Server,
+    /// Serves until the spawner stops: whoever watches wants to see the end.
+    _admin: Server,
+}
+
+impl Serving {
+    /// Begins to serve on these sockets. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// When the runtime can't watch them.
+    pub(crate) fn start(
+        settings: &Settings,
+        grid: &Grid,
+        net: &Arc<Counters>,
+        bound: Bound,
+        spawner: &Spawner,
+    ) -> io::Result<Serving> {
+        let limits = Limits {
+            connections: usize::try_from(settings.http.max_connections).unwrap_or(usize::MAX),
+            header_timeout: settings.http.header_timeout,
+            idle_timeout: settings.http.idle_timeout,
+        };
+        let api = Api::new(grid.clone(), settings, &identity::name(settings));
+        let http = Server::start(Listeners::of(bound.http, bound.socket)?, limits, api, spawner);
+        let mut registry = Registry::default();
+        metrics::register(&mut registry, grid.clone(), Arc::clone(net), http.open_connections());
+        let admin = Admin::new(grid.clone(), registry);
+        let admin = Server::start(Listeners::of(bound.admin, None)?, admin::LIMITS, admin, spawner);
+        Ok(Serving { http, _admin: admin })
+    }
+
+    /// Ends the cache API: requests under way have `grace` to finish.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        self.http.stop(grace).await;
+    }
+}
