@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rand::random;
 use sidegrid_config::Settings;
-use sidegrid_core::MemberId;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
+use sidegrid_core::{MemberId, Time};
 use sidegrid_net::address::{self, AddressError};
 use sidegrid_net::listeners::BindError;
 use sidegrid_net::{Listeners, Plane};
@@ -105,8 +105,8 @@ impl Identity {
         &self.name
     }
 
-    /// A new incarnation: a random id that is not zero.
-    pub(crate) fn incarnation(&self) -> Member {
+    /// A new incarnation, started at `now` on the machine's boot clock: a random id that is not zero.
+    pub(crate) fn incarnation(&self, now: Time) -> Member {
         let id = loop {
             let id: u64 = random();
             if id != 0 {
@@ -117,6 +117,7 @@ impl Identity {
             id,
             name: self.name.clone(),
             identity: self.platform.clone(),
+            incarnation: now.as_nanos(),
             data_address: self.data_address,
             failure_detection_address: self.failure_detection_address,
             locality: self.locality.clone(),

@@ -140,7 +140,7 @@ impl Node {
         if leaves {
             self.node.grid.advance(Phase::Drained);
         }
-        let me = self.node.identity.incarnation();
+        let me = self.node.identity.incarnation(self.node.grid.clock().now());
         let id = me.id;
         let clock = self.node.grid.clock().clone();
         let limits = Limits::default();

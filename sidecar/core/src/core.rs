@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::data::Data;
 use crate::data::entry::Entry;
 use crate::document::Agreed;
-use crate::event::{Effects, Event, Notice};
+use crate::event::{Effect, Effects, Event, Notice};
 use crate::fault::Bugs;
 use crate::gate::Gate;
 use crate::ids::{ClusterUid, GroupId, MemberId};
@@ -84,7 +84,13 @@ impl<S: Storage> Core<S> {
     }
 
     /// Takes one event. Deterministic: the same events at the same times have the same effects.
+    ///
+    /// After [`Effect::Superseded`], which comes last in its step and after a reply to every operation under way,
+    /// nothing has an effect any more.
     pub fn step(&mut self, now: Time, event: Event, effects: &mut Effects) {
+        if self.membership.participation() == Participation::Superseded {
+            return;
+        }
         let paused = now.since(self.ticked) > self.membership.timing.suspect / 2;
         if paused {
             self.membership.on_own_pause(now);
@@ -97,6 +103,11 @@ impl<S: Storage> Core<S> {
             let mut cx = self.context(now, effects);
             let decided = self.membership.on_tick(&mut cx);
             self.install(now, decided, effects);
+        }
+        if self.membership.participation() == Participation::Superseded {
+            self.entry.abandon(&mut self.context(now, effects));
+            effects.push(Effect::Superseded);
+            return;
         }
         self.go_on(now, tick, effects);
         self.lease.turned(now, self.membership.confirmed_past());
@@ -146,7 +157,7 @@ impl<S: Storage> Core<S> {
         let same_view = view == cx.view;
         match message {
             Message::Forward { id, attempt, over_below, operation } => {
-                if same_view && self.membership.participation() != Participation::Superseded {
+                if same_view {
                     self.data.admit(cx, from, id, attempt, over_below, operation);
                 }
             }
@@ -163,7 +174,7 @@ impl<S: Storage> Core<S> {
             | Message::Part { .. }
             | Message::PullRefused { .. } => {
                 // W-2: an older view was shown ours above; a newer one is asked for and installed first.
-                if same_view && self.membership.participation() != Participation::Superseded {
+                if same_view {
                     self.data.on_message(cx, from, message);
                 }
             }
@@ -193,15 +204,13 @@ impl<S: Storage> Core<S> {
     /// What follows every event: answers to this node's own app, and on a tick what time brings.
     fn go_on(&mut self, now: Time, tick: bool, effects: &mut Effects) {
         let mut cx = self.context(now, effects);
-        if self.membership.participation() != Participation::Superseded {
-            if tick || self.data.next_turn().is_some_and(|at| at <= now) {
-                self.data.on_tick(&mut cx);
-            }
-            if tick {
-                let stuck = self.data.stuck(now, self.membership.timing.data_suspect);
-                self.membership.set_stuck(stuck);
-                self.report_complete(&mut cx);
-            }
+        if tick || self.data.next_turn().is_some_and(|at| at <= now) {
+            self.data.on_tick(&mut cx);
+        }
+        if tick {
+            let stuck = self.data.stuck(now, self.membership.timing.data_suspect);
+            self.membership.set_stuck(stuck);
+            self.report_complete(&mut cx);
         }
         self.entry.on_tick(&mut cx, &mut self.data, &self.me.locality);
         let has_lease = self.gate.has_lease(now);

@@ -53,22 +53,6 @@ pub enum PlatformIdentity {
     },
 }
 
-impl PlatformIdentity {
-    /// Whether a running incarnation with identity `self`, holding its lock, proves that one with identity `older`
-    /// has ended (P-1): the same pod; the same machine after another boot; or the same lock on the same machine.
-    #[must_use]
-    pub fn proves_end_of(&self, older: &PlatformIdentity) -> bool {
-        match (self, older) {
-            (PlatformIdentity::Pod { uid }, PlatformIdentity::Pod { uid: other }) => uid == other,
-            (
-                PlatformIdentity::Host { machine, boot, lock },
-                PlatformIdentity::Host { machine: old_machine, boot: old_boot, lock: old_lock },
-            ) => machine == old_machine && !machine.is_empty() && (boot != old_boot || lock == old_lock),
-            _ => false,
-        }
-    }
-}
-
 /// A member or client as the others know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -78,6 +62,9 @@ pub struct Member {
     pub name: String,
     /// For proofs of death.
     pub identity: PlatformIdentity,
+    /// Order among the incarnations of one platform identity: a later one has a larger number (the machine's boot clock
+    /// when it started, in nanoseconds; never compared between machines).
+    pub incarnation: u64,
     /// Where others reach its data port.
     pub data_address: SocketAddr,
     /// Where others reach its failure-detection port.
@@ -90,21 +77,68 @@ pub struct Member {
     pub joined: u64,
 }
 
+impl Member {
+    /// Whether this running incarnation, holding its identity exclusively, proves that `older` has ended (P-1): it has
+    /// the same pod or the same lock, and started later; or the same machine and lock path after another boot.
+    ///
+    /// A message of an incarnation may come after a later one has joined, so "the same" alone would prove the wrong
+    /// one dead.
+    #[must_use]
+    pub fn proves_end_of(&self, older: &Member) -> bool {
+        let later = self.id != older.id && self.incarnation > older.incarnation;
+        match (&self.identity, &older.identity) {
+            (PlatformIdentity::Pod { uid }, PlatformIdentity::Pod { uid: other }) => uid == other && later,
+            (
+                PlatformIdentity::Host { machine, boot, lock },
+                PlatformIdentity::Host { machine: old_machine, boot: old_boot, lock: old_lock },
+            ) if machine == old_machine && !machine.is_empty() => {
+                let path = |lock: &str| lock.split_once('#').map_or(lock.to_owned(), |(path, _)| path.to_owned());
+                // A cloned machine id alone must not count: the lock's path, which names cluster and member, does too.
+                if boot == old_boot { lock == old_lock && later } else { path(lock) == path(old_lock) }
+            }
+            _ => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn member(id: u64, incarnation: u64, identity: PlatformIdentity) -> Member {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        Member {
+            id: MemberId(id),
+            name: "m".into(),
+            identity,
+            incarnation,
+            data_address: address,
+            failure_detection_address: address,
+            locality: Locality::default(),
+            protocols: (1, 1),
+            joined: 0,
+        }
+    }
 
     fn host(machine: &str, boot: &str, lock: &str) -> PlatformIdentity {
         PlatformIdentity::Host { machine: machine.into(), boot: boot.into(), lock: lock.into() }
     }
 
+    /// P-1.
     #[test]
     fn only_what_excludes_running_side_by_side_is_proof() {
-        assert!(host("m", "b", "l").proves_end_of(&host("m", "b", "l")));
-        assert!(host("m", "b2", "l2").proves_end_of(&host("m", "b", "l")));
-        assert!(!host("m", "b", "l2").proves_end_of(&host("m", "b", "l")));
-        assert!(!host("m2", "b", "l").proves_end_of(&host("m", "b", "l")));
-        assert!(!host("", "b2", "l").proves_end_of(&host("", "b", "l")));
-        assert!(!PlatformIdentity::Pod { uid: "u".into() }.proves_end_of(&host("m", "b", "l")));
+        let old = member(1, 10, host("m", "b", "l#1"));
+        let proves = |incarnation, identity| member(2, incarnation, identity).proves_end_of(&old);
+        assert!(proves(11, host("m", "b", "l#1")));
+        assert!(!proves(9, host("m", "b", "l#1")), "an earlier incarnation proves nothing");
+        assert!(proves(3, host("m", "b2", "l#2")), "the clock began again with the boot");
+        assert!(!proves(11, host("m", "b2", "k#1")), "another name on a machine with the same id");
+        assert!(!proves(11, host("m", "b", "l#2")));
+        assert!(!proves(11, host("m2", "b", "l#1")));
+        assert!(!member(2, 11, host("", "b2", "l")).proves_end_of(&member(1, 1, host("", "b", "l"))));
+        let pod = || PlatformIdentity::Pod { uid: "u".into() };
+        assert!(!proves(11, pod()));
+        assert!(member(2, 2, pod()).proves_end_of(&member(1, 1, pod())));
+        assert!(!member(2, 1, pod()).proves_end_of(&member(1, 2, pod())));
     }
 }

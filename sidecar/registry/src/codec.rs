@@ -175,6 +175,7 @@ pub(crate) mod tests {
             id: MemberId(7),
             name: "web-1".into(),
             identity: PlatformIdentity::Pod { uid: "u".into() },
+            incarnation: 1,
             data_address: address,
             failure_detection_address: address,
             locality: Locality::default(),

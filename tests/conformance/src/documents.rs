@@ -102,6 +102,7 @@ fn member(index: u16) -> Member {
             boot: "0f1e2d3c4b5a69788796a5b4c3d2e1f0".to_owned(),
             lock: format!("/run/sidegrid/web.web-{index}.lock#801:{index}"),
         },
+        incarnation: 1,
         data_address: SocketAddr::from((address, 7800)),
         failure_detection_address: SocketAddr::from((address, 57800)),
         locality: Locality { site: "eu-1".to_owned(), ..Locality::default() },

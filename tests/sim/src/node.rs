@@ -159,6 +159,7 @@ impl Node {
             id,
             name: format!("n{}", self.index),
             identity: self.identity.clone(),
+            incarnation: u64::from(self.incarnations),
             data_address: ([127, 0, 0, 1], port).into(),
             failure_detection_address: ([127, 0, 0, 1], port + 1000).into(),
             locality: self.locality.clone(),

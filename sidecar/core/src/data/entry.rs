@@ -197,6 +197,15 @@ impl Entry {
         self.take_answers(cx, data);
     }
 
+    /// This incarnation ends: whoever waits is told so.
+    pub(crate) fn abandon(&mut self, cx: &mut Context<'_>) {
+        self.due.clear();
+        for outgoing in std::mem::take(&mut self.operations).into_values() {
+            let applied = if outgoing.open.is_empty() { Applied::No } else { Applied::Unknown };
+            refuse(cx, outgoing.ticket, RefusalReason::NoLease, applied);
+        }
+    }
+
     /// A new view: whoever decides may be another now.
     pub(crate) fn on_view(&mut self, cx: &Context<'_>) {
         for (sequence, outgoing) in &mut self.operations {

@@ -164,9 +164,10 @@ impl<S: Storage> Data<S> {
         let version = Version { view: cx.view, counter: self.groups[group.index()].counter + 1 };
         match decide(&operation.kind, current, version, cx.now) {
             Decision::Answer(outcome) => {
-                self.groups[group.index()].results.decided(asker.id, &outcome);
                 let dirty = self.groups[group.index()].primary().and_then(|p| p.dirty.get(key));
                 let last = dirty.and_then(|chain| chain.back().copied());
+                let on = if expired && last.is_none() { version.counter } else { last.unwrap_or(0) };
+                self.groups[group.index()].results.decided(asker.id, on, &outcome);
                 match last {
                     // It was decided on a write that is not stable: the answer must not be out before that write is.
                     Some(counter) => self.wait_on(group, counter, Waiter::Tell(asker, outcome)),

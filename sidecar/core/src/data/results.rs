@@ -41,7 +41,8 @@ struct Session {
     used: u64,
     applied: BTreeMap<u64, RememberedResult>,
     /// Decided without a write, here alone: valid while this node is the primary in this view.
-    decided: BTreeMap<u64, Outcome>,
+    /// With the counter of the write that it was decided on, which may be pending still.
+    decided: BTreeMap<u64, (u64, Outcome)>,
     /// Highest attempt refused, here alone.
     refused: BTreeMap<u64, u32>,
 }
@@ -96,8 +97,11 @@ impl Results {
             if let Some(result) = session.applied.get(&id.sequence) {
                 return known(result);
             }
-            if let Some(outcome) = session.decided.get(&id.sequence) {
-                return Known::Decided(outcome.clone());
+            if let Some((on, outcome)) = session.decided.get(&id.sequence) {
+                return match is_pending(*on) {
+                    true => Known::Pending(*on, outcome.clone()),
+                    false => Known::Decided(outcome.clone()),
+                };
             }
             if session.refused.get(&id.sequence).is_some_and(|refused| attempt <= *refused) {
                 return Known::Refused;
@@ -123,11 +127,11 @@ impl Results {
         }
     }
 
-    /// An attempt was decided without a write.
-    pub(super) fn decided(&mut self, id: OperationId, outcome: &Outcome) {
+    /// An attempt was decided without a write, on what the write with counter `on` left.
+    pub(super) fn decided(&mut self, id: OperationId, on: u64, outcome: &Outcome) {
         let session = self.session(id.entry);
         if id.sequence >= session.over_below {
-            session.decided.insert(id.sequence, outcome.clone());
+            session.decided.insert(id.sequence, (on, outcome.clone()));
         }
     }
 

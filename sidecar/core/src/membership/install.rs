@@ -58,7 +58,6 @@ impl Membership {
             (Participation::Leaving, false) if stopped => Participation::Client,
             (_, false) if was_member => {
                 self.lease.stop();
-                cx.effects.push(Effect::Superseded);
                 Participation::Superseded
             }
             (now, false) => now,

@@ -77,9 +77,9 @@ impl Membership {
             return false;
         }
         if self.setup.exclusive {
-            let mine = &self.setup.me.identity;
+            let mine = &self.setup.me;
             let ended: Vec<MemberId> =
-                document.view.members.iter().filter(|m| mine.proves_end_of(&m.identity)).map(|m| m.id).collect();
+                document.view.members.iter().filter(|m| mine.proves_end_of(m)).map(|m| m.id).collect();
             for member in ended {
                 self.learn_death(cx, member, Proof::NewerIncarnation);
             }
@@ -186,7 +186,7 @@ impl Membership {
             return;
         }
         if exclusive {
-            for old in view.members.iter().filter(|m| m.id != from && member.identity.proves_end_of(&m.identity)) {
+            for old in view.members.iter().filter(|m| member.proves_end_of(m)) {
                 self.learn_death(cx, old.id, Proof::NewerIncarnation);
             }
         }

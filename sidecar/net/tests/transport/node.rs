@@ -129,6 +129,7 @@ impl Node {
             id: MemberId(id),
             name: format!("node-{id}"),
             identity: PlatformIdentity::Pod { uid: format!("uid-{id}") },
+            incarnation: 1,
             data_address: address(Plane::Data),
             failure_detection_address: address(Plane::FailureDetection),
             locality: Locality::default(),
