@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"regexp"
+	"testing"
 	"time"
 
 	"example.com/sidegrid/faults/cluster"
@@ -78,6 +80,25 @@ var allFaults = []fault{
 		}
 		return m.Name, err
 	}},
+}
+
+// chosenFaults are those that SIDEGRID_FAULT leaves.
+func chosenFaults(t *testing.T) []fault {
+	t.Helper()
+	wanted, err := regexp.Compile(os.Getenv("SIDEGRID_FAULT"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var chosen []fault
+	for _, f := range allFaults {
+		if wanted.MatchString(f.name) {
+			chosen = append(chosen, f)
+		}
+	}
+	if len(chosen) == 0 {
+		t.Fatalf("no fault is named like %s", wanted)
+	}
+	return chosen
 }
 
 // cutFor makes a cut, lets it last, and heals it.

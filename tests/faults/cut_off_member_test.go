@@ -11,11 +11,16 @@ import (
 	"example.com/sidegrid/faults/cluster"
 )
 
-// served is one answer of the cut-off member.
+// served is one question to the cut-off member and its answer.
 type served struct {
-	began time.Time
-	reply *client.Reply
-	err   error
+	began, ended time.Time
+	reply        *client.Reply
+	err          error
+}
+
+// refused says whether it is a refusal as the contract has it: to be tried again, and certainly without effect.
+func (s served) refused() bool {
+	return s.err == nil && s.reply.Problem != nil && s.reply.Problem.Retryable && s.reply.Problem.Applied == "no"
 }
 
 // TestCutOffMember: a member that nobody hears refuses within its lease, answers nothing older than what the others
@@ -44,8 +49,8 @@ func TestCutOffMember(t *testing.T) {
 	write("new", rest[0])
 	acknowledged := time.Now()
 	c.WaitFor("refusal by "+away.Name, 10*time.Second, func() error {
-		if _, last := watch.counts(); last.err == nil && last.reply.Status < 400 {
-			return fmt.Errorf("it answers %s", last.reply)
+		if _, last := watch.counts(); !last.refused() {
+			return fmt.Errorf("it answers %v, %v", last.reply, last.err)
 		}
 		return nil
 	})
@@ -59,6 +64,7 @@ func TestCutOffMember(t *testing.T) {
 		return nil
 	})
 
+	healing := time.Now()
 	c.Must(c.Fabric.Heal())
 	healed := time.Now()
 	c.WaitFor(away.Name+" to serve again", 10*time.Second, func() error {
@@ -74,20 +80,24 @@ func TestCutOffMember(t *testing.T) {
 		return nil
 	})
 	back := time.Now()
-	var lastGood time.Time
+	lastGood, firstRefusal := cut, healing
 	for _, s := range watch.stop() {
-		if s.err != nil || s.reply.Status != 200 {
-			continue
-		}
-		if string(s.reply.Body) == "old" && s.began.After(acknowledged) {
-			t.Errorf("stale: asked %s after the newer value was acknowledged, %s answered the older", s.began.Sub(acknowledged), away.Name)
-		}
-		if s.began.Before(healed) && s.began.After(lastGood) {
-			lastGood = s.began
+		switch {
+		case s.err == nil && s.reply.Status == 200:
+			if string(s.reply.Body) == "old" && s.began.After(acknowledged) {
+				t.Errorf("stale: asked %s after the newer value was acknowledged, %s answered the older", s.began.Sub(acknowledged), away.Name)
+			}
+			if s.ended.Before(healing) && s.ended.After(lastGood) {
+				lastGood = s.ended
+			}
+		case s.refused() && s.ended.After(cut) && s.ended.Before(firstRefusal):
+			firstRefusal = s.ended
+		case s.err != nil:
+			t.Errorf("%s gave no answer at all: %v", away.Name, s.err)
 		}
 	}
-	t.Logf("after the cut: last answer asked for at %d ms, newer values acknowledged at %d ms; served again %d ms after healing",
-		lastGood.Sub(cut).Milliseconds(), acknowledged.Sub(cut).Milliseconds(), back.Sub(healed).Milliseconds())
+	t.Logf("after the cut: last answer at %d ms, first refusal at %d ms, newer values acknowledged at %d ms; served again %d ms after healing",
+		lastGood.Sub(cut).Milliseconds(), firstRefusal.Sub(cut).Milliseconds(), acknowledged.Sub(cut).Milliseconds(), back.Sub(healed).Milliseconds())
 	if lastGood.Sub(cut) > 5*time.Second {
 		t.Errorf("%s answered for %s after the cut", away.Name, lastGood.Sub(cut))
 	}
@@ -121,12 +131,10 @@ func newWatch(m *cluster.Member, keys int) *watch {
 		w.ended.Go(func() {
 			for n := asker; ctx.Err() == nil; n += askers {
 				began := time.Now()
-				once, done := context.WithTimeout(ctx, time.Second)
-				reply, err := m.API.Get(once, "sessions", fmt.Sprint("cut-", n%keys))
-				done()
+				reply, err := m.API.Get(ctx, "sessions", fmt.Sprint("cut-", n%keys))
 				w.mu.Lock()
 				if len(w.all) < maxWatched && ctx.Err() == nil {
-					w.all = append(w.all, served{began: began, reply: reply, err: err})
+					w.all = append(w.all, served{began: began, ended: time.Now(), reply: reply, err: err})
 				}
 				w.mu.Unlock()
 				pace(ctx, time.Millisecond)

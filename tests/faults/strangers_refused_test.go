@@ -145,7 +145,7 @@ func TestForeignMemberIsRefused(t *testing.T) {
 
 	refusals := func() (n float64) {
 		for _, m := range c.Members {
-			n += c.Metric(m, "sidegrid_handshake_failures_total")
+			n += c.Metric(m, "sidegrid_net_failures_total")
 		}
 		return n
 	}

@@ -207,6 +207,8 @@ func (c *Cluster) Must(err error) {
 
 // end ends every process and the network, judges the logs, and keeps the folder of a failed test.
 func (c *Cluster) end(ownFabric bool) {
+	// Before the first is killed: the others may complain of that.
+	logs := c.readLogs()
 	for _, m := range c.Members {
 		if m.Running() {
 			_ = m.Resume()
@@ -220,7 +222,7 @@ func (c *Cluster) end(ownFabric bool) {
 			c.T.Error(err)
 		}
 	}
-	c.judgeLogs()
+	c.judge(logs)
 	if c.T.Failed() || os.Getenv("SIDEGRID_FAULTS_KEEP") != "" {
 		c.T.Logf("logs, settings and registry are kept in %s", c.Dir)
 		return

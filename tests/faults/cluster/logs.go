@@ -12,21 +12,28 @@ var grave = regexp.MustCompile(`^(\S+\s+(WARN|ERROR) |thread .* panicked at )`)
 // maxShown bounds how many lines of one log a failure shows.
 const maxShown = 10
 
-// judgeLogs fails the test for what its members complained of and nobody announced.
-func (c *Cluster) judgeLogs() {
+// readLogs are the members' logs by name, as they are now.
+func (c *Cluster) readLogs() map[string]string {
+	logs := map[string]string{}
 	for _, m := range c.Members {
-		text, err := os.ReadFile(m.log)
-		if err != nil {
-			continue // never started
+		if text, err := os.ReadFile(m.log); err == nil { // else it was never started
+			logs[m.Name] = string(text)
 		}
+	}
+	return logs
+}
+
+// judge fails the test for what its members complained of and nobody announced.
+func (c *Cluster) judge(logs map[string]string) {
+	for name, text := range logs {
 		var bad []string
-		for line := range strings.Lines(string(text)) {
+		for line := range strings.Lines(text) {
 			if grave.MatchString(line) && !c.isAnnounced(line) {
 				bad = append(bad, strings.TrimSpace(line))
 			}
 		}
 		if len(bad) > 0 {
-			c.T.Errorf("%s complains %d times of what no test announced:\n  %s", m.Name, len(bad), strings.Join(bad[:min(len(bad), maxShown)], "\n  "))
+			c.T.Errorf("%s complains %d times of what no test announced:\n  %s", name, len(bad), strings.Join(bad[:min(len(bad), maxShown)], "\n  "))
 		}
 	}
 }
