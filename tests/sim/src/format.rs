@@ -197,8 +197,9 @@ fn peer(member: &Member) -> String {
     format!("{}{}", label(member.id), if member.joined == 0 { "?" } else { "" })
 }
 
-/// Replaces ids in their long form (16 hex digits) by their short one.
+/// Replaces ids in their long form (16 hex digits) by their short one, and likewise versions.
 pub(crate) fn shorten(text: &str) -> String {
+    let text = &short_versions(text);
     let bytes = text.as_bytes();
     let mut out = String::with_capacity(text.len());
     let (mut at, mut kept) = (0, 0);
@@ -217,13 +218,39 @@ pub(crate) fn shorten(text: &str) -> String {
     out
 }
 
+fn short_versions(text: &str) -> String {
+    const LONG: &str = "Version { view: ViewNumber(";
+    let mut parts = text.split(LONG);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once("), counter: ").and_then(|(view, rest)| Some((view, rest.split_once(" }")?))) {
+            Some((view, (counter, rest))) => {
+                let _ = write!(out, "{view}-{counter}{rest}");
+            }
+            None => {
+                out.push_str(LONG);
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
+    use sidegrid_core::{Version, ViewNumber};
+
     use super::*;
 
     #[test]
     fn long_ids_become_short_ones_wherever_they_stand() {
         let id = MemberId(0xabcd_1234_5678_0302);
         assert_eq!(shorten(&format!("x [{id}] é {id:?}, 12ab")), "x [n2#3] é n2#3, 12ab");
+    }
+
+    #[test]
+    fn versions_are_shown_as_apps_see_them() {
+        let version = Version { view: ViewNumber(17), counter: 115 };
+        assert_eq!(shorten(&format!("{:?} and {version:?}.", Some(version))), "Some(17-115) and 17-115.");
     }
 }

@@ -170,9 +170,13 @@ impl World {
             self.queue.push(self.now + 200 * MS, What::PlatformWord { dead });
             return;
         }
-        self.lost.retain(|id| *id != dead);
+        if document.proofs.contains_key(&dead) {
+            return;
+        }
         let counted = document.view.contains(dead) || document.unsealed.iter().any(|u| u.members.contains(&dead));
-        if !counted || document.proofs.contains_key(&dead) {
+        if !counted {
+            // A swap that admits it may still be on its way.
+            self.queue.push(self.now + 500 * MS, What::PlatformWord { dead });
             return;
         }
         debug_assert!(self.nodes[node_of(dead)].lost);

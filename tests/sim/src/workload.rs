@@ -172,7 +172,8 @@ impl World {
         let patience =
             if self.chance.percent(70) { self.chance.between(1500, 5000) } else { self.chance.between(100, 900) };
         let record = &self.history.operations[operation];
-        let patience = if record.last { 2000 } else { patience };
+        // Nothing may still be under way when the run ends.
+        let patience = if record.last || self.healed { patience.min(2000) } else { patience };
         let kind = kind_of(&record.asked);
         let idempotency = record.repeatable.then_some(0x5eed_0000_u128 + operation as u128);
         let asked = op::Operation { cache: CacheId(record.key.cache), key: key_name(record.key), kind, idempotency };
@@ -236,6 +237,9 @@ impl World {
 
     /// Repeats an operation, at any node that runs.
     pub(crate) fn retry(&mut self, app: usize, operation: usize) {
+        if self.now >= APPS_STOP {
+            return;
+        }
         if self.chance.percent(40) {
             let nodes = self.nodes.len();
             let moved = self.chance.index(nodes);

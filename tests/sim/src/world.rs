@@ -1,6 +1,7 @@
 //! The world: nodes, links, registry and apps under one queue of events.
 
 use std::fmt;
+use std::time::Duration;
 
 use sidegrid_core::document::{Agreed, AgreedCache, HASH_RULE, Timing};
 use sidegrid_core::event::{Effect, Effects, Event};
@@ -333,7 +334,7 @@ fn limits(profile: &Profile) -> Limits {
         operations_in_flight: 256,
         pending_writes_per_group: 64,
         pending_bytes: 1 << 20,
-        keyed_results_per_group: 64,
+        keyed_result_life: Duration::from_secs(45),
         clients: 64,
         ..Limits::default()
     };
@@ -343,7 +344,7 @@ fn limits(profile: &Profile) -> Limits {
     Limits {
         operations_in_flight: 3,
         pending_writes_per_group: 2,
-        keyed_results_per_group: 4,
+        keyed_results_per_group: 48,
         transfers: 1,
         transfer_chunk_bytes: 1,
         removals_per_turn: 1,
