@@ -13,6 +13,8 @@ pub struct Limits {
     pub pending_bytes: usize,
     /// Results of operations with an app's `Idempotency-Key` remembered per group.
     pub keyed_results_per_group: usize,
+    /// How long each is remembered at least; while that many younger ones are held, a further key is refused.
+    pub keyed_result_life: Duration,
     /// State transfers under way to this member at once.
     pub transfers: usize,
     /// Bytes of one state-transfer answer, before the entry that passes it.
@@ -41,7 +43,8 @@ impl Default for Limits {
             operations_in_flight: 16_384,
             pending_writes_per_group: 4_096,
             pending_bytes: 64 << 20,
-            keyed_results_per_group: 1_024,
+            keyed_results_per_group: 4_096,
+            keyed_result_life: Duration::from_secs(120),
             transfers: 16,
             transfer_chunk_bytes: 256 << 10,
             unsealed_views: 16,

@@ -126,6 +126,8 @@ pub(crate) struct Membership {
 
     // Own joining and leaving
     reached: BTreeSet<MemberId>,
+    /// A joiner: since when no member could be reached.
+    nobody_since: Option<Time>,
     asked_at: Time,
     drain: Option<leaving::Drain>,
     announced: BTreeMap<MemberId, Time>,
@@ -179,6 +181,7 @@ impl Membership {
             planned_for: None,
             change_began: None,
             reached: BTreeSet::new(),
+            nobody_since: None,
             asked_at: Time::ZERO,
             drain: None,
             announced: BTreeMap::new(),

@@ -39,7 +39,6 @@ impl<S: Storage> Data<S> {
         let placement = view.placement(group);
         let owner = view.is_owner(group, cx.me);
         let incoming = view.incoming(group).iter().find(|(id, _)| *id == cx.me).map(|(_, since)| *since);
-        self.groups[index].results.new_view();
         if !owner && incoming.is_none() {
             self.let_go(index);
             return;
@@ -48,6 +47,13 @@ impl<S: Storage> Data<S> {
             // Every copy was lost, or there never was one: whatever is held here is not the group's.
             self.let_go(index);
             self.groups[index].empty_since = placement.empty_since;
+        }
+        let leads_on = self.groups[index].is_serving()
+            && placement.primary_since == self.groups[index].primary_since
+            && view.primary(group) == Some(cx.me);
+        if !leads_on {
+            // Answers decided here may still be on their way while this node leads on; otherwise they are void.
+            self.groups[index].results.new_view();
         }
         let primary_changed = placement.primary_since != self.groups[index].primary_since;
         match incoming {

@@ -54,7 +54,7 @@ impl<S: Storage> Data<S> {
             g.counter = g.counter.max(write.version.counter);
         }
         for result in &write.results {
-            self.groups[group.index()].results.applied(result, cx.limits.keyed_results_per_group);
+            self.groups[group.index()].results.applied(result, &cx.limits, cx.now);
         }
     }
 

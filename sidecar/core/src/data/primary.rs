@@ -154,7 +154,10 @@ impl<S: Storage> Data<S> {
         key: &CacheKey,
         operation: Operation,
     ) {
-        if let Some(reason) = self.cannot_order(cx, group) {
+        let keyed_full =
+            operation.idempotency.is_some() && self.groups[group.index()].results.keyed_full(&cx.limits, cx.now);
+        let reason = self.cannot_order(cx, group).or(keyed_full.then_some(RefusalReason::Overloaded));
+        if let Some(reason) = reason {
             self.refuse(cx, Some(group), asker, reason);
             return;
         }
@@ -229,11 +232,20 @@ impl<S: Storage> Data<S> {
         let before = self.store.peek(group, key).and_then(|r| r.entry);
         self.apply(group, key, version, entry.clone());
         if let Some(result) = &result {
-            self.groups[group.index()].results.applied(result, cx.limits.keyed_results_per_group);
+            self.groups[group.index()].results.applied(result, &cx.limits, cx.now);
         }
-        let results = result.into_iter().collect();
+        // Who holds this write and not an earlier pending one of its key must know that one's result all the same.
+        let mut results = self.covered_results(group, key);
+        results.extend(result);
         let held = Held { version, key: key.clone(), entry, before, results, waiters };
         self.hold(cx, group, held);
+    }
+
+    fn covered_results(&self, group: GroupId, key: &CacheKey) -> Vec<RememberedResult> {
+        let Some(primary) = self.groups[group.index()].primary() else { return Vec::new() };
+        let chain = primary.dirty.get(key).into_iter().flatten();
+        let pending = chain.filter_map(|counter| primary.pending.get(counter));
+        pending.flat_map(|p| p.results.iter().filter(|r| r.version == p.version)).cloned().collect()
     }
 
     /// Makes an applied write pending and sends it to every copy.

@@ -125,7 +125,7 @@ impl<S: Storage> Data<S> {
             }
         }
         for result in results.values() {
-            self.groups[group.index()].results.applied(result, cx.limits.keyed_results_per_group);
+            self.groups[group.index()].results.applied(result, &cx.limits, cx.now);
         }
         self.resend_recent(cx, group);
     }

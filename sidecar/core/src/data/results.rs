@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::MemberId;
+use crate::limits::Limits;
 use crate::message::RememberedResult;
 use crate::operation::{OperationId, Outcome};
+use crate::time::Time;
 
 /// Entries whose ids are remembered in one group at most; the one that was silent longest goes first.
 const ENTRIES: usize = 1_024;
@@ -31,7 +33,8 @@ pub(super) enum Known {
 pub(super) struct Results {
     entries: BTreeMap<MemberId, Session>,
     keyed: BTreeMap<u128, RememberedResult>,
-    keyed_order: VecDeque<u128>,
+    /// Oldest first, with when each came to be known here.
+    keyed_order: VecDeque<(u128, Time)>,
     clock: u64,
 }
 
@@ -111,20 +114,33 @@ impl Results {
     }
 
     /// A write with this result was applied to this copy.
-    pub(super) fn applied(&mut self, result: &RememberedResult, keyed_most: usize) {
+    pub(super) fn applied(&mut self, result: &RememberedResult, limits: &Limits, now: Time) {
         let session = self.session(result.id.entry);
         if result.id.sequence >= session.over_below {
             session.applied.insert(result.id.sequence, result.clone());
         }
         let Some(key) = result.idempotency else { return };
         if self.keyed.insert(key, result.clone()).is_none() {
-            self.keyed_order.push_back(key);
+            self.keyed_order.push_back((key, now));
         }
-        while self.keyed_order.len() > keyed_most {
-            if let Some(old) = self.keyed_order.pop_front() {
-                self.keyed.remove(&old);
-            }
+        while self.keyed_order.len() > limits.keyed_results_per_group {
+            self.forget_oldest_keyed();
         }
+    }
+
+    fn forget_oldest_keyed(&mut self) {
+        if let Some((old, _)) = self.keyed_order.pop_front() {
+            self.keyed.remove(&old);
+        }
+    }
+
+    /// Whether the results of idempotency keys fill their room and none is old enough to go: one more would make a
+    /// retry within the promised time apply twice.
+    pub(super) fn keyed_full(&mut self, limits: &Limits, now: Time) -> bool {
+        while self.keyed_order.front().is_some_and(|(_, at)| now.since(*at) >= limits.keyed_result_life) {
+            self.forget_oldest_keyed();
+        }
+        self.keyed_order.len() >= limits.keyed_results_per_group
     }
 
     /// An attempt was decided without a write, on what the write with counter `on` left.
@@ -165,7 +181,7 @@ impl Results {
     /// All results worth giving to a new copy.
     pub(super) fn all(&self) -> Vec<RememberedResult> {
         let by_id = self.entries.values().flat_map(|s| s.applied.values());
-        let keyed = self.keyed_order.iter().filter_map(|key| self.keyed.get(key));
+        let keyed = self.keyed_order.iter().filter_map(|(key, _)| self.keyed.get(key));
         by_id.chain(keyed).cloned().collect()
     }
 }

@@ -154,10 +154,9 @@ impl<S: Storage> Data<S> {
             self.pull(cx, group);
             return;
         }
-        let keyed_most = cx.limits.keyed_results_per_group;
         let g = &mut self.groups[group.index()];
         for result in &got.results {
-            g.results.applied(result, keyed_most);
+            g.results.applied(result, &cx.limits, cx.now);
         }
         if let Role::Incoming(filling) = &mut g.role {
             filling.complete = true;

@@ -89,6 +89,8 @@ impl Membership {
         {
             self.learn_death(cx, formerly, Proof::Released);
         }
+        let nobody = self.reached.is_empty() && !document.view.members.is_empty();
+        self.nobody_since = nobody.then(|| self.nobody_since.unwrap_or(cx.now));
         if self.begin_again(cx, document) || self.store_proofs(cx, document) {
             return true;
         }
@@ -116,11 +118,13 @@ impl Membership {
         self.begin_call(cx, RegistryCall::Create(document));
     }
 
-    /// When nobody is left, every member proved dead or released and no older view can be served in any more, the
-    /// joiner becomes the view (C-7).
+    /// When nobody is left, every member proved dead or released, or out of reach and too few to serve (V-5), the joiner
+    /// becomes the view (C-7).
     fn begin_again(&mut self, cx: &mut Context<'_>, document: &Arc<Document>) -> bool {
         let members: Vec<MemberId> = document.view.ids().collect();
-        if !members.iter().all(|m| self.dead.contains_key(m)) {
+        // One that is not proved dead might come back with its copies; it is waited for like any last owner (V-9).
+        let waited = self.nobody_since.is_some_and(|since| cx.now.since(since) >= self.timing.orphan_wait);
+        if !waited && !members.iter().all(|m| self.dead.contains_key(m)) {
             return false;
         }
         let older = document.unsealed.iter().map(|u| (u.number, u.members.as_slice()));
