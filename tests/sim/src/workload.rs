@@ -85,7 +85,8 @@ impl World {
     /// Makes an operation and sends its first attempt.
     pub(crate) fn ask(&mut self, app: usize, key: KeyIndex, asked: Asked, last: bool) {
         let operation = self.history.operations.len();
-        let repeatable = !matches!(asked, Asked::Get) && !last && self.chance.percent(40);
+        // Keys take room for long after, and in the end nothing may be refused.
+        let repeatable = !matches!(asked, Asked::Get) && !self.healed && self.chance.percent(40);
         self.history.operations.push(Operation {
             key,
             group: group_of(key, &self.profile.caches, self.profile.segments),

@@ -116,10 +116,12 @@ impl KeyModel {
         if let Asked::Put { value, ttl: Some(ttl), .. } = operation.asked {
             self.may_expire(value, operation.invoked + shortest(ttl));
         }
-        if let (Asked::Touch { ttl }, Told::Touched(etag)) = (&operation.asked, &operation.told)
-            && let Some(&value) = self.values.get(etag)
-        {
-            self.may_expire(value, operation.invoked + shortest(*ttl));
+        if let (Asked::Touch { ttl }, Told::Touched(etag)) = (&operation.asked, &operation.told) {
+            let from = operation.invoked + shortest(*ttl);
+            match self.values.get(etag) {
+                Some(&value) => self.may_expire(value, from),
+                None => self.hidden.expiry = sooner(self.hidden.expiry, from),
+            }
         }
         match (&operation.told, &operation.asked) {
             (Told::Refused(_), _) => {}
@@ -148,7 +150,6 @@ impl KeyModel {
     fn hide(&mut self, operation: &Operation) {
         let hidden = &mut self.hidden;
         let from = operation.invoked;
-        let sooner = |known: Option<Instant>, at: Instant| Some(known.map_or(at, |k| k.min(at)));
         match operation.asked {
             Asked::Get => {}
             Asked::Put { when, ttl, .. } => {
@@ -201,7 +202,7 @@ impl KeyModel {
             }
             (Asked::Put { value, when, .. }, Told::Unknown) => (self.condition_holds(state, *when), *value),
             (Asked::Put { when, .. } | Asked::Delete { when, .. }, Told::Failed(current)) => {
-                (self.is_shown(state, *current) && !self.condition_holds(state, *when), state)
+                (self.is_shown(state, *current) && fails(state, *when, *current), state)
             }
             (Asked::Delete { when, .. }, Told::Deleted { previous }) => {
                 (state != ABSENT && shows(previous) && self.condition_holds(state, *when), ABSENT)
@@ -271,6 +272,20 @@ impl KeyModel {
             moves.push((ABSENT, used));
         }
     }
+}
+
+/// Whether a condition can have failed in `state`, when the entry's version was shown to be `current`.
+fn fails(state: i64, when: When, current: Option<Version>) -> bool {
+    match when {
+        When::Always => false,
+        When::Absent => state != ABSENT,
+        When::Present => state == ABSENT,
+        When::Matches(etag) => current != Some(etag),
+    }
+}
+
+fn sooner(known: Option<Instant>, at: Instant) -> Option<Instant> {
+    Some(known.map_or(at, |known| known.min(at)))
 }
 
 fn after(state: i64, by: i64) -> i64 {
