@@ -211,6 +211,7 @@ impl<S: Storage> Core<S> {
             let stuck = self.data.stuck(now, self.membership.timing.data_suspect);
             self.membership.set_stuck(stuck);
             self.report_complete(&mut cx);
+            self.entry.avoid(self.membership.suspected());
         }
         self.entry.on_tick(&mut cx, &mut self.data, &self.me.locality);
         let has_lease = self.gate.has_lease(now);

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn member(id: u64, incarnation: u64, identity: PlatformIdentity) -> Member {
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
         Member {
             id: MemberId(id),
             name: "m".into(),

@@ -297,23 +297,17 @@ impl Membership {
                 self.on_join(cx, from, *member, exclusive, &reached, formerly);
             }
             Message::Reached(joiner) => self.on_joiner_reached(from, joiner),
-            Message::JoinRefused(why) => {
-                if self.participation == Participation::Joining {
-                    cx.effects.push(Effect::JoinRefused(why));
-                }
+            Message::JoinRefused(why) if self.participation == Participation::Joining => {
+                cx.effects.push(Effect::JoinRefused(why));
             }
             Message::Leave => self.on_leave(cx, from),
             Message::LeaveGranted { anyway } => self.on_leave_granted(cx, from, anyway),
-            Message::Stopped => {
-                if self.view.as_ref().is_some_and(|v| v.contains(from)) {
-                    self.stopped.insert(from);
-                }
+            Message::Stopped if self.view.as_ref().is_some_and(|v| v.contains(from)) => {
+                self.stopped.insert(from);
             }
             Message::Released(member) => self.learn_death(cx, member, Proof::Released),
-            Message::InSync(groups) => {
-                if sent_in == cx.view {
-                    self.in_sync.extend(groups.into_iter().map(|g| (g, from)));
-                }
+            Message::InSync(groups) if sent_in == cx.view => {
+                self.in_sync.extend(groups.into_iter().map(|g| (g, from)));
             }
             _ => {}
         }
@@ -325,7 +319,8 @@ impl Membership {
         let fits = self.participation != Participation::Superseded
             && view.number > self.view_number()
             && view.segments == self.setup.agreed.segments
-            && view.classes == classes(&self.setup);
+            && view.classes == classes(&self.setup)
+            && view.is_sound();
         fits.then_some(Decided { view, own: false })
     }
 

@@ -11,6 +11,8 @@ use crate::member::Member;
 use crate::view::{GroupPlacement, Incoming, MemberIndex, Replicas, View};
 
 mod balance;
+#[cfg(test)]
+mod tests;
 
 /// A change of membership and placement.
 #[derive(Debug, Default)]
@@ -166,7 +168,8 @@ impl<'a> Planner<'a> {
         }
         let complete = target.iter().all(|t| placed.owners.contains(t));
         if complete && !self.change.exclusion {
-            placed.dropped = placed.owners.iter().copied().filter(|o| !target.contains(o)).collect();
+            let was_owner = |o: &MemberIndex| old.owners.iter().any(|i| self.index.get(i) == Some(o));
+            placed.dropped = placed.owners.iter().copied().filter(|o| !target.contains(o) && was_owner(o)).collect();
             placed.owners.retain(|o| target.contains(o));
         } else {
             let since = |member| held.incoming.iter().find(|x| x.member == member).map_or(self.number, |x| x.since);

@@ -62,6 +62,21 @@ pub struct View {
 }
 
 impl View {
+    /// Whether every index points somewhere: what comes from a peer or the registry is checked once, and then trusted.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let members = self.members.len();
+        let inside = |i: &MemberIndex| usize::from(*i) < members;
+        let group = |g: &GroupPlacement| {
+            (members == 0 || !g.owners.is_empty())
+                && g.owners.iter().chain(&g.dropped).all(inside)
+                && g.incoming.iter().all(|x| inside(&x.member))
+        };
+        self.segments > 0
+            && self.groups.len() == self.classes.len() * usize::from(self.segments)
+            && self.groups.iter().all(group)
+    }
+
     /// The member with this id.
     #[must_use]
     pub fn member(&self, id: MemberId) -> Option<&Member> {

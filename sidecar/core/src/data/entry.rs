@@ -1,8 +1,8 @@
 //! The entry: takes this node's app's operations to whoever decides them, again if need be, and brings the answers
 //! back (O-1, O-2, O-3).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -25,6 +25,8 @@ pub(crate) struct Entry {
     operations: BTreeMap<u64, Outgoing>,
     /// Sequences due for another attempt, by when.
     due: BTreeMap<(Time, u64), ()>,
+    /// Members that are suspected: asked last.
+    avoid: BTreeSet<MemberId>,
 }
 
 #[derive(Debug)]
@@ -42,6 +44,9 @@ struct Outgoing {
 }
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(4);
+/// Attempts of a read that follow each other without waiting.
+const ASK_ELSEWHERE: u32 = 3;
+const READ_PATIENCE: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_millis(100);
 
 impl Entry {
@@ -106,8 +111,13 @@ impl Entry {
         outgoing.attempts += 1;
         let attempt = outgoing.attempts;
         let write = !outgoing.operation.kind.is_read();
-        let target = target(&view, outgoing.group, cx.me, here, write, attempt);
-        let wait = if target == Some(cx.me) { LAST_BACKOFF } else { cx.limits.resend * attempt.min(10) };
+        let target = target(&view, outgoing.group, cx.me, here, &self.avoid, (!write).then_some(attempt));
+        let wait = match target {
+            Some(id) if id == cx.me => LAST_BACKOFF,
+            // A read is asked of another copy soon; a write has only the one primary.
+            _ if !write => READ_PATIENCE * attempt.min(5),
+            _ => cx.limits.resend * attempt.min(10),
+        };
         schedule(&mut self.due, outgoing, sequence, (cx.now + wait).min(outgoing.deadline));
         let Some(target) = target else { return };
         if write && !outgoing.open.contains(&(target, cx.view)) {
@@ -166,7 +176,12 @@ impl Entry {
             refuse(cx, ticket, refusal.reason, applied);
             return;
         }
-        let at = (cx.now + outgoing.backoff).min(outgoing.deadline);
+        // A copy that can't answer by itself says so at once: another is asked without waiting.
+        let elsewhere = outgoing.operation.kind.is_read()
+            && refusal.reason == RefusalReason::NoOwner
+            && outgoing.attempts < ASK_ELSEWHERE;
+        let wait = if elsewhere { Duration::ZERO } else { outgoing.backoff };
+        let at = (cx.now + wait).min(outgoing.deadline);
         outgoing.backoff = (outgoing.backoff * 2).min(LAST_BACKOFF);
         schedule(&mut self.due, outgoing, id.sequence, at);
     }
@@ -206,6 +221,12 @@ impl Entry {
         }
     }
 
+    /// Members suspected now.
+    pub(crate) fn avoid(&mut self, suspected: impl Iterator<Item = MemberId>) {
+        self.avoid.clear();
+        self.avoid.extend(suspected);
+    }
+
     /// A new view: whoever decides may be another now.
     pub(crate) fn on_view(&mut self, cx: &Context<'_>) {
         for (sequence, outgoing) in &mut self.operations {
@@ -226,29 +247,30 @@ fn refuse(cx: &mut Context<'_>, ticket: Ticket, reason: RefusalReason, applied: 
     cx.effects.push(Effect::Reply { ticket, result: Err(Refusal { reason, applied }) });
 }
 
-/// Writes go to the primary; reads to this node if it is an owner, else to the nearest one, and from the third attempt
-/// on to the primary.
+/// Writes go to the primary. Reads go to this node if it is an owner, else to the nearest owner, then, since that copy
+/// may not be clean or its member may be gone, to the primary, then to the others in turn; suspected members last.
 fn target(
-    view: &Arc<View>,
+    view: &View,
     group: GroupId,
     me: MemberId,
     here: &Locality,
-    write: bool,
-    attempt: u32,
+    avoid: &BTreeSet<MemberId>,
+    read: Option<u32>,
 ) -> Option<MemberId> {
     let primary = view.primary(group)?;
-    if write {
-        return Some(primary);
-    }
-    if view.is_owner(group, me) {
-        // A copy that is not clean has the primary decide.
-        return Some(if attempt == 1 { me } else { primary });
-    }
-    if attempt > 2 {
-        return Some(primary);
+    let Some(attempt) = read else { return Some(primary) };
+    let mut owners = view.owners(group);
+    if attempt == 1 && owners.contains(&me) {
+        return Some(me);
     }
     let nearness = |id: &MemberId| view.member(*id).map_or(0, |m| m.locality.nearness(here));
-    // The first of the nearest, in an order that differs between entries, so that load spreads.
+    // In an order that differs between entries, so that load spreads.
     let spread = |id: &MemberId| id.0 ^ me.0.rotate_left(group.0 % 64);
-    view.owners(group).into_iter().max_by_key(|id| (nearness(id), spread(id)))
+    owners.sort_unstable_by_key(|id| (avoid.contains(id), *id != me, Reverse(nearness(id)), spread(id)));
+    let first = owners.first().copied()?;
+    if attempt <= 1 {
+        return Some(first);
+    }
+    owners.sort_by_key(|id| (*id == first, avoid.contains(id), *id != primary));
+    owners.get((attempt as usize - 2) % owners.len()).copied()
 }

@@ -43,9 +43,12 @@ impl<S: Storage> Data<S> {
         self.take_stable(cx, group, stable);
     }
 
-    /// Keeps a write if it is newer than what is held of its key, and its result either way.
+    /// Keeps a write of this group if it is newer than what is held of its key, and its results either way.
     pub(super) fn take_write(&mut self, cx: &mut Context<'_>, group: GroupId, write: &Write) {
         let key = CacheKey { cache: write.cache, key: write.key.clone() };
+        if self.group_of(&key) != Some(group) {
+            return;
+        }
         let held = self.store.peek(group, &key);
         if held.is_none_or(|r| r.version < write.version) {
             self.apply(group, &key, write.version, entry_of(write, cx.now));

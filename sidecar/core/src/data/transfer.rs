@@ -146,7 +146,8 @@ impl<S: Storage> Data<S> {
         self.take_stable(cx, group, got.stable);
         for write in &got.writes {
             let key = CacheKey { cache: write.cache, key: write.key.clone() };
-            if self.store.peek(group, &key).is_none_or(|held| held.version < write.version) {
+            let here = self.group_of(&key) == Some(group);
+            if here && self.store.peek(group, &key).is_none_or(|held| held.version < write.version) {
                 self.apply(group, &key, write.version, entry_of(write, cx.now));
             }
         }

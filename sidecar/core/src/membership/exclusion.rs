@@ -60,22 +60,20 @@ impl Membership {
     /// Starts, goes on with or gives up an exclusion, as suspicions call for.
     pub(super) fn tick_exclusion(&mut self, cx: &mut Context<'_>) {
         let wanted = if self.coordinator() == Some(cx.me) { self.to_exclude(cx.me) } else { BTreeSet::new() };
-        match &self.task {
-            Task::Idle if !wanted.is_empty() && self.call.is_none() && cx.now >= self.retry_at => {
-                if self.may_start(cx, &wanted) {
-                    self.start_exclusion(cx, wanted);
-                }
+        let idle = matches!(self.task, Task::Idle);
+        if idle && wanted.is_empty() {
+            self.waits_for = None;
+        } else if idle && self.call.is_none() && cx.now >= self.retry_at && self.may_start(cx, &wanted) {
+            self.start_exclusion(cx, wanted);
+        } else if let Task::Exclude(exclusion) = &self.task
+            && exclusion.stage == Stage::Voting
+        {
+            if exclusion.suspects == wanted {
+                self.ask_votes(cx);
+                self.try_swap(cx);
+            } else {
+                self.restart_round(cx, wanted);
             }
-            Task::Idle if wanted.is_empty() => self.waits_for = None,
-            Task::Exclude(exclusion) if exclusion.stage == Stage::Voting => {
-                if exclusion.suspects == wanted {
-                    self.ask_votes(cx);
-                    self.try_swap(cx);
-                } else {
-                    self.restart_round(cx, wanted);
-                }
-            }
-            _ => {}
         }
     }
 

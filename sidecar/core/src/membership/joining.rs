@@ -197,6 +197,16 @@ impl Membership {
         if let Some(formerly) = formerly {
             self.learn_death(cx, formerly, Proof::Released);
         }
+        let speaks = |m: &&Member| member.protocols.0 <= m.protocols.1 && member.protocols.1 >= m.protocols.0;
+        if let Some(other) = view.members.iter().find(|m| !speaks(m)) {
+            let (theirs, own) = (member.protocols, other.protocols);
+            let why = format!(
+                "protocol: {} speaks {} to {}, the joiner {} to {}",
+                other.name, own.0, own.1, theirs.0, theirs.1
+            );
+            cx.send(from, Message::JoinRefused(why));
+            return;
+        }
         if !self.joiners.contains_key(&from) && self.joiners.len() >= cx.limits.clients {
             return;
         }

@@ -90,7 +90,8 @@ impl Membership {
     }
 
     fn newer_of(&self, document: &Arc<Document>) -> Option<Decided> {
-        (document.view.number > self.view_number() && self.agrees(document))
+        let newer = document.view.number > self.view_number();
+        (newer && self.agrees(document) && document.view.is_sound())
             .then(|| Decided { view: Arc::new(document.view.clone()), own: false })
     }
 
