@@ -94,7 +94,7 @@ func size(binary, dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("binary %-38s %8.1f MB\n", filepath.Base(filepath.Dir(binary)), float64(found.Size())/1e6)
+	fmt.Printf("binary                                        %7.1f MB    %s\n", float64(found.Size())/1e6, binary)
 	stripped := filepath.Join(dir, "stripped")
 	if exec.Command("strip", "-o", stripped, binary).Run() != nil {
 		return nil // no binutils here
@@ -108,10 +108,12 @@ func size(binary, dir string) error {
 
 // memory prints what an idle member takes and what an entry adds.
 func memory(member *Server) error {
-	idle := settled(member)
+	idle, own := settled(member), member.Memory("Anonymous")
 	for i, who := range []string{"supervisor", "member"} {
-		if i < len(idle) {
-			fmt.Printf("idle memory (RSS) of the %-20s %7.1f MB\n", who, float64(idle[i])/1e6)
+		if i < min(len(idle), len(own)) {
+			// The program's own pages are shared by the two, and come and go with the page cache.
+			fmt.Printf("idle memory of the %-27s%7.1f MB    resident, %.1f MB of it not shared with the binary's file\n",
+				who, float64(idle[i])/1e6, float64(own[i])/1e6)
 		}
 	}
 	began := time.Now()

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -35,7 +36,11 @@ func start(command *exec.Cmd) error {
 
 // StartMember starts a cluster of one member with its files in `dir`, waits until it serves, and says how long that took.
 func StartMember(binary, dir string) (*Server, time.Duration, error) {
-	s := &Server{Address: "127.0.0.1:17080", admin: "127.0.0.1:17990"}
+	ports, err := freePorts(4)
+	if err != nil {
+		return nil, 0, err
+	}
+	s := &Server{Address: local(ports[0]), admin: local(ports[1])}
 	log, err := os.OpenFile(filepath.Join(dir, "member.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, 0, err
@@ -45,7 +50,8 @@ func StartMember(binary, dir string) (*Server, time.Duration, error) {
 	for _, setting := range []string{
 		"cluster.name=bench", "member.name=bench-1", "member.stateDir=" + dir,
 		"registry.path=" + filepath.Join(dir, "document"),
-		"network.bindAddress=LOOPBACK", "network.dataPort=17800", "network.failureDetectionPort=17801",
+		"network.bindAddress=LOOPBACK",
+		fmt.Sprint("network.dataPort=", ports[2]), fmt.Sprint("network.failureDetectionPort=", ports[3]),
 		"http.listen=" + s.Address, "http.socket=" + filepath.Join(dir, "http.sock"), "admin.listen=" + s.admin,
 		"caches.sessions.mode=distributed", "caches.sessions.owners=2",
 		"caches.near.mode=local",
@@ -72,6 +78,23 @@ func StartMember(binary, dir string) (*Server, time.Duration, error) {
 	text, _ := os.ReadFile(log.Name())
 	return nil, 0, fmt.Errorf("the member is not ready after 30 s; its log:\n%s", text)
 }
+
+// freePorts are ports of loopback that nobody listens on.
+func freePorts(count int) ([]int, error) {
+	var ports []int
+	for range count {
+		listener, err := net.Listen("tcp", local(0))
+		if err != nil {
+			return nil, err
+		}
+		// Kept until all are found, so that none is found twice.
+		defer listener.Close()
+		ports = append(ports, listener.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // StartBare starts the bare server with the body and the header lines that it shall answer.
 func StartBare(binary string, body []byte, headers []string) (*Server, error) {
