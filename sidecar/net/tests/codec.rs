@@ -53,10 +53,29 @@ fn member() -> impl Strategy<Value = Member> {
     ];
     let address = || any::<(std::net::IpAddr, u16)>().prop_map(std::net::SocketAddr::from);
     let locality = (".{0,9}", ".{0,9}", ".{0,9}");
-    (id(), ".{0,20}", identity, address(), address(), locality, any::<(u16, u16)>(), any::<u64>()).prop_map(
-        |(id, name, identity, data_address, failure_detection_address, (site, rack, machine), protocols, joined)| {
+    (id(), ".{0,20}", identity, address(), address(), locality, any::<(u16, u16)>(), any::<(u64, u64)>()).prop_map(
+        |(
+            id,
+            name,
+            identity,
+            data_address,
+            failure_detection_address,
+            (site, rack, machine),
+            protocols,
+            (joined, incarnation),
+        )| {
             let locality = Locality { site, rack, machine };
-            Member { id, name, identity, data_address, failure_detection_address, locality, protocols, joined }
+            Member {
+                id,
+                name,
+                identity,
+                data_address,
+                failure_detection_address,
+                locality,
+                protocols,
+                joined,
+                incarnation,
+            }
         },
     )
 }

@@ -123,12 +123,15 @@ async fn flushed_messages_outlive_the_mesh() {
     let mut b = Node::start(2, &b_ports);
     a.mesh.set_peers(vec![b.member.clone()]);
     a.wait_reached(b.id()).await;
-    for n in 0..500 {
-        a.say(b.id(), &format!("word {n}"));
+    // Far more than one write takes.
+    let bulk = "x".repeat(1 << 20);
+    for _ in 0..40 {
+        a.say(b.id(), &bulk);
     }
+    a.say(b.id(), "the last word");
     a.mesh.flush(Duration::from_secs(10)).await;
     a.mesh.stop().await;
-    b.wait_text("word 499").await;
+    b.wait_text("the last word").await;
 }
 
 /// Without TLS the hello says who is who, and it is checked all the same.
