@@ -1,5 +1,6 @@
 //! The checkers: each in a file of its own, and when each looks.
 
+pub(crate) mod answers;
 pub(crate) mod bounds;
 pub(crate) mod convergence;
 pub(crate) mod document;
@@ -67,6 +68,7 @@ impl World {
         };
         if after.view.number != before.view.number {
             self.stats.views += 1;
+            self.begin_armed();
         }
         self.coverage.change(before, &after);
         self.check_document(before, &after);

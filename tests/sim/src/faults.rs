@@ -35,6 +35,10 @@ pub(crate) enum Fault {
     Isolate { node: usize, inward: bool, outward: bool, last: u64 },
     /// Links between the nodes of `side` (a bit each) and the others are cut.
     Split { side: u8, last: u64 },
+    /// The nodes of `side` (a bit each) are cut off from the others on these connections, and from the registry.
+    Eclipse { side: u8, data: bool, detection: bool, registry: bool, last: u64 },
+    /// What follows begins when the registry next decides a view.
+    AtChange { then: Box<Fault>, after: u64 },
     /// All links lose frames.
     Loss { percent: u64, last: u64 },
     /// The registry answers nobody.
@@ -81,6 +85,9 @@ pub(crate) enum Ending {
 impl World {
     /// Begins the planned fault of this index.
     pub(crate) fn begin_fault(&mut self, index: usize) {
+        if self.healed {
+            return;
+        }
         let fault = self.profile.faults[index].fault.clone();
         let Some(fault) = self.allowed(fault) else { return };
         self.note(format_args!("FAULT {fault:?}"));
@@ -117,7 +124,10 @@ impl World {
                 self.network.set_extra_loss(percent, 0);
                 self.end_after(last, Ending::Loss(percent));
             }
-            Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Split { .. } => self.cut_links(&fault),
+            Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Split { .. } | Fault::Eclipse { .. } => {
+                self.cut_links(&fault);
+            }
+            Fault::AtChange { then, after } => self.armed.push((*then, after)),
             Fault::Drain { node, back } => self.drain(node, back),
             Fault::Start { node } => self.queue.push(self.now, What::Start { node, formerly: None }),
             Fault::RegistryAway { .. }
@@ -149,6 +159,15 @@ impl World {
 
     fn end_after(&mut self, last: u64, ending: Ending) {
         self.queue.push(self.now + last, What::End(ending));
+    }
+
+    /// The registry has decided a view: what waited for that begins.
+    pub(crate) fn begin_armed(&mut self) {
+        for (fault, after) in std::mem::take(&mut self.armed) {
+            let index = self.profile.faults.len();
+            self.profile.faults.push(Planned { at: self.now + after, fault });
+            self.queue.push(self.now + after, What::Fault { index });
+        }
     }
 
     /// Plans a crash.
@@ -187,6 +206,8 @@ impl World {
             Fault::Storm { .. }
             | Fault::Isolate { .. }
             | Fault::Split { .. }
+            | Fault::Eclipse { .. }
+            | Fault::AtChange { .. }
             | Fault::Loss { .. }
             | Fault::RegistryAway { .. }
             | Fault::RegistrySlow { .. }
@@ -238,13 +259,21 @@ impl World {
                 last
             }
             Fault::Split { side, last } => {
-                let within = |n: usize| side >> n & 1 == 1;
-                for (from, to) in (0..nodes).flat_map(|f| (0..nodes).map(move |t| (f, t))) {
-                    if within(from) != within(to) {
-                        for channel in both_channels {
-                            add(channel, from, to);
-                        }
+                across(side, nodes).for_each(|(from, to)| both_channels.iter().for_each(|c| add(*c, from, to)));
+                last
+            }
+            Fault::Eclipse { side, data, detection, registry, last } => {
+                for (from, to) in across(side, nodes) {
+                    if data {
+                        add(Channel::Data, from, to);
                     }
+                    if detection {
+                        add(Channel::Detection, from, to);
+                    }
+                }
+                for node in (0..nodes).filter(|n| registry && side >> n & 1 == 1) {
+                    self.registry.cut_off[node] += 1;
+                    self.end_after(last, Ending::RegistryCutOff(node));
                 }
                 last
             }
@@ -360,4 +389,10 @@ impl World {
             self.queue.push(self.now + 5 * MS, What::PlatformWord { dead });
         }
     }
+}
+
+/// The directions between the nodes of `side` and the others.
+fn across(side: u8, nodes: usize) -> impl Iterator<Item = (usize, usize)> {
+    let within = move |n: usize| side >> n & 1 == 1;
+    (0..nodes).flat_map(move |f| (0..nodes).map(move |t| (f, t))).filter(move |(f, t)| within(*f) != within(*t))
 }

@@ -26,5 +26,5 @@ mod workload;
 mod world;
 
 pub use report::{Report, Statistics};
-pub use runner::{Caught, Summary, bug_named, catch_bug, run_many, run_seed, trace_seed};
+pub use runner::{Caught, Making, Summary, bug_named, catch_bug, run_many, run_seed, trace_seed};
 pub use trace::Selection;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sidegrid_core::fault::Bug;
-use sidegrid_sim::{Report, Selection, Summary, bug_named, catch_bug, run_many, run_seed, trace_seed};
+use sidegrid_sim::{Making, Report, Selection, Summary, bug_named, catch_bug, run_many, run_seed, trace_seed};
 
 #[derive(Parser)]
 #[command(about = "Drives the real core and codec under virtual time, from seeds")]
@@ -39,6 +39,9 @@ enum Command {
         /// The rule to leave out.
         #[arg(long, value_parser = parse_bug)]
         bug: Option<Bug>,
+        /// Keeps that rule, in the run that seeks its schedules.
+        #[arg(long)]
+        without: bool,
         /// Writes everything that happens.
         #[arg(long)]
         trace: bool,
@@ -81,12 +84,13 @@ fn main() -> io::Result<ExitCode> {
             print_summary(&mut out, &summary)?;
             summary.failures.is_empty()
         }
-        Command::Replay { seed, bug, trace, pings, from, until, node } => {
+        Command::Replay { seed, bug, without, trace, pings, from, until, node } => {
+            let making = bug.map_or(Making::plain(seed), |bug| Making::aimed(seed, bug, !without));
             let report = if trace {
                 let selection = Selection { from, until, node, pings };
-                trace_seed(seed, bug, selection, Box::new(BufWriter::new(io::stdout())))
+                trace_seed(making, selection, Box::new(BufWriter::new(io::stdout())))
             } else {
-                run_seed(seed, bug)
+                run_seed(making)
             };
             print_report(&mut out, &report)?;
             report.failure.is_none()

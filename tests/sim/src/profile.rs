@@ -34,12 +34,22 @@ pub(crate) enum Theme {
     Planned,
     /// The registry is away, slow, or loses answers.
     Registry,
+    /// Trouble at the very moment at which a view is decided.
+    Changes,
     /// Anything.
     Mixed,
 }
 
-const THEMES: [Theme; 7] =
-    [Theme::Crashes, Theme::Storms, Theme::Cuts, Theme::Pauses, Theme::Planned, Theme::Registry, Theme::Mixed];
+const THEMES: [Theme; 8] = [
+    Theme::Crashes,
+    Theme::Storms,
+    Theme::Cuts,
+    Theme::Pauses,
+    Theme::Planned,
+    Theme::Registry,
+    Theme::Changes,
+    Theme::Mixed,
+];
 
 /// All that a seed chooses.
 #[derive(Clone, Debug)]
@@ -70,6 +80,8 @@ pub(crate) struct Profile {
     pub(crate) pods: bool,
     /// Whether bounds are so small that they are met.
     pub(crate) tight: bool,
+    /// Whether a state transfer takes many steps.
+    pub(crate) chunky: bool,
     /// The faults, by time.
     pub(crate) faults: Vec<Planned>,
 }
@@ -88,7 +100,7 @@ impl Profile {
             7..=8 => 4,
             _ => 5,
         };
-        let spares = if matches!(theme, Theme::Planned | Theme::Mixed) { rng.index(3) } else { 0 };
+        let spares = if matches!(theme, Theme::Planned | Theme::Changes | Theme::Mixed) { rng.index(3) } else { 0 };
         let mut profile = Profile {
             theme,
             members,
@@ -99,10 +111,11 @@ impl Profile {
             keys: rng.between(3, 4) as usize,
             max_entries: rng.percent(8).then_some(2),
             apps: rng.between(1, 2) as usize,
-            think: rng.between(60, 250) * MS,
+            think: if theme == Theme::Changes { rng.between(20, 80) } else { rng.between(60, 250) } * MS,
             quality: quality(&mut rng),
             pods: rng.percent(50),
             tight: rng.percent(10),
+            chunky: rng.percent(25),
             faults: Vec::new(),
         };
         profile.faults = faults(&profile, bug.is_some(), &mut rng);
@@ -120,12 +133,13 @@ fn theme_for(bug: Bug, rng: &mut Rng) -> Theme {
         Bug::NoLease | Bug::VotersEchoOn | Bug::PromisesNotWaited | Bug::NoHalfRule => {
             &[Theme::Cuts, Theme::Pauses, Theme::Mixed]
         }
-        Bug::EchoAnyView | Bug::UnsealedIgnored | Bug::VotesTimeOut => {
-            &[Theme::Cuts, Theme::Planned, Theme::Registry, Theme::Mixed]
-        }
-        Bug::PlannedDoesNotWait | Bug::DroppedNotAwaited | Bug::TransferSurvivesPrimary | Bug::IncomingSkipped => {
-            &[Theme::Planned, Theme::Mixed]
-        }
+        Bug::VotesTimeOut => &[Theme::Cuts, Theme::Planned, Theme::Registry, Theme::Mixed],
+        Bug::EchoAnyView
+        | Bug::UnsealedIgnored
+        | Bug::PlannedDoesNotWait
+        | Bug::DroppedNotAwaited
+        | Bug::TransferSurvivesPrimary => &[Theme::Changes],
+        Bug::IncomingSkipped => &[Theme::Planned, Theme::Mixed, Theme::Changes],
         Bug::NoCollect | Bug::NoResend | Bug::RetriesApplyAgain => &[Theme::Crashes, Theme::Cuts, Theme::Mixed],
         Bug::DirtyReads | Bug::NoReleaseCheck | Bug::NoTombstones => &THEMES,
     };
@@ -160,6 +174,13 @@ fn faults(profile: &Profile, dense: bool, rng: &mut Rng) -> Vec<Planned> {
     for index in 0..count {
         let fault = if index < 2 { changing(profile, rng) } else { any(profile, rng) };
         let at = rng.between(FORMED, HEALED - 6 * SEC);
+        if profile.theme == Theme::Changes {
+            // Something that changes the view soon after the trap is set, and perhaps a second trap for what follows.
+            faults.push(Planned { at: at + rng.between(1, 50) * MS, fault: changer(profile, rng) });
+            if rng.percent(50) {
+                faults.push(Planned { at: at + rng.between(100, 2000) * MS, fault: any(profile, rng) });
+            }
+        }
         faults.push(Planned { at, fault });
         // Trouble likes company: a second fault while the first is being dealt with.
         if rng.percent(35) {
@@ -177,7 +198,7 @@ fn changing(profile: &Profile, rng: &mut Rng) -> Fault {
         Theme::Pauses => Fault::Pause { node, last: rng.between(1200, 12_000) * MS },
         Theme::Planned => Fault::Drain { node, back: rng.between(500, 4000) * MS },
         Theme::Storms => storm(profile, rng),
-        Theme::Crashes | Theme::Registry | Theme::Mixed => Fault::Crash { node, down: down(rng) },
+        Theme::Crashes | Theme::Registry | Theme::Changes | Theme::Mixed => Fault::Crash { node, down: down(rng) },
     }
 }
 
@@ -211,7 +232,9 @@ fn any(profile: &Profile, rng: &mut Rng) -> Fault {
             3 => Fault::RegistryCutOff { node, last },
             _ => Fault::RegistryLossy { last: last * 2 },
         },
-        Theme::Mixed => match rng.below(12) {
+        Theme::Changes => at_change(profile, node, rng),
+        Theme::Mixed => match rng.below(13) {
+            12 => at_change(profile, node, rng),
             0..=1 => Fault::Crash { node, down: down(rng) },
             2 => Fault::Pause { node, last },
             3..=5 => cut(profile, node, other, last, rng),
@@ -224,6 +247,32 @@ fn any(profile: &Profile, rng: &mut Rng) -> Fault {
             _ => Fault::Lose { node },
         },
     }
+}
+
+/// Something that the grid answers with changes of the view.
+fn changer(profile: &Profile, rng: &mut Rng) -> Fault {
+    let node = rng.index(profile.members);
+    match rng.below(6) {
+        0..=2 => Fault::Crash { node, down: down(rng) },
+        3 if profile.spares > 0 => Fault::Start { node: profile.members + rng.index(profile.spares) },
+        _ => Fault::Drain { node, back: rng.between(100, 1500) * MS },
+    }
+}
+
+fn at_change(profile: &Profile, node: usize, rng: &mut Rng) -> Fault {
+    let last = if rng.percent(60) { rng.between(100, 1500) * MS } else { rng.between(1500, 8000) * MS };
+    let after = if rng.percent(60) { 0 } else { rng.between(1, 40) * MS };
+    let side = if rng.percent(50) { 1 << node } else { rng.below(1 << profile.nodes()) as u8 };
+    let then = match rng.below(10) {
+        0..=6 => {
+            let detection = rng.percent(60);
+            Fault::Eclipse { side, data: true, detection, registry: rng.percent(70), last }
+        }
+        7 => Fault::Crash { node, down: down(rng) },
+        8 => Fault::Pause { node, last },
+        _ => Fault::Loss { percent: rng.between(20, 60), last },
+    };
+    Fault::AtChange { then: Box::new(then), after }
 }
 
 fn cut(profile: &Profile, node: usize, other: usize, last: u64, rng: &mut Rng) -> Fault {

@@ -99,8 +99,9 @@ pub struct Report {
 
 /// The command that repeats a run.
 pub(crate) fn replay_command(making: Making) -> String {
-    let bug = making.bug.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));
-    format!("cargo run --profile fast -p sidegrid-sim -- replay --seed {}{bug} --trace", making.seed)
+    let bug = making.aim.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));
+    let planted = if making.aim.is_some() && !making.planted { " --without" } else { "" };
+    format!("cargo run --profile fast -p sidegrid-sim -- replay --seed {}{bug}{planted} --trace", making.seed)
 }
 
 impl World {

@@ -12,17 +12,32 @@ use sidegrid_core::fault::Bug;
 use crate::coverage::Coverage;
 use crate::report::{Report, Statistics, replay_command};
 use crate::trace::{Selection, Trace};
-use crate::world::{Making, World};
+pub use crate::world::Making;
+use crate::world::World;
 
-/// Runs a seed, with a rule left out or with all of them. A panic of the core is a failure like any other.
+impl Making {
+    /// An ordinary run.
+    #[must_use]
+    pub fn plain(seed: u64) -> Making {
+        Making { seed, aim: None, planted: false }
+    }
+
+    /// A run that seeks the schedules of a rule, with that rule left out or kept.
+    #[must_use]
+    pub fn aimed(seed: u64, rule: Bug, left_out: bool) -> Making {
+        Making { seed, aim: Some(rule), planted: left_out }
+    }
+}
+
+/// Runs a seed. A panic of the core is a failure like any other.
 #[must_use]
-pub fn run_seed(seed: u64, bug: Option<Bug>) -> Report {
-    run(Making { seed, bug }, None)
+pub fn run_seed(making: Making) -> Report {
+    run(making, None)
 }
 
 /// Runs a seed and writes what happens into `out`, a line each.
-pub fn trace_seed(seed: u64, bug: Option<Bug>, selection: Selection, out: Box<dyn Write>) -> Report {
-    run(Making { seed, bug }, Some(Trace::new(out, selection)))
+pub fn trace_seed(making: Making, selection: Selection, out: Box<dyn Write>) -> Report {
+    run(making, Some(Trace::new(out, selection)))
 }
 
 fn run(making: Making, trace: Option<Trace>) -> Report {
@@ -97,7 +112,7 @@ pub fn run_many(first: u64, count: u64, jobs: usize, most_failures: usize) -> Su
                     if seed >= first + count {
                         break;
                     }
-                    let report = run_seed(seed, None);
+                    let report = run_seed(Making::plain(seed));
                     let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
                     summary.add(report);
                     if summary.failures.len() >= most_failures {
@@ -122,7 +137,8 @@ pub struct Caught {
     pub report: Report,
 }
 
-/// Runs seeds from `first` with `bug` planted until a checker notices; none if `most` seeds don't.
+/// Runs seeds from `first` with `bug` planted until a checker notices that finds nothing in the same run without it;
+/// none if `most` seeds don't show it.
 #[must_use]
 pub fn catch_bug(bug: Bug, first: u64, most: u64, jobs: usize) -> Option<Caught> {
     let next = AtomicU64::new(first);
@@ -137,8 +153,9 @@ pub fn catch_bug(bug: Bug, first: u64, most: u64, jobs: usize) -> Option<Caught>
                     if seed >= first + most || known.is_some_and(|k| k < seed) {
                         break;
                     }
-                    let report = run_seed(seed, Some(bug));
-                    if report.failure.is_some() {
+                    let report = run_seed(Making::aimed(seed, bug, true));
+                    // Only what goes wrong for want of the rule counts.
+                    if report.failure.is_some() && run_seed(Making::aimed(seed, bug, false)).failure.is_none() {
                         let mut caught = caught.lock().unwrap_or_else(PoisonError::into_inner);
                         if caught.as_ref().is_none_or(|c| c.seed > seed) {
                             *caught = Some(report);

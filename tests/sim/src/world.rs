@@ -12,6 +12,7 @@ use sidegrid_core::{ClusterUid, MemberId};
 use crate::checkers::Checkers;
 use crate::clock::{Clock, Instant, MAX_RATE_PPM, MS, SEC};
 use crate::coverage::Coverage;
+use crate::faults::Fault;
 use crate::history::{History, KeyIndex};
 use crate::network::Network;
 use crate::node::{Node, Thread, node_of};
@@ -28,11 +29,13 @@ const SAMPLE: u64 = 20 * MS;
 
 /// How a run is made.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Making {
+pub struct Making {
     /// The seed.
     pub(crate) seed: u64,
-    /// The rule left out, if any.
-    pub(crate) bug: Option<Bug>,
+    /// The rule whose schedules are sought; chooses the profile together with the seed.
+    pub(crate) aim: Option<Bug>,
+    /// Whether that rule is left out.
+    pub(crate) planted: bool,
 }
 
 /// Everything there is.
@@ -61,6 +64,8 @@ pub(crate) struct World {
     /// Lost incarnations that nobody has proved dead yet.
     pub(crate) lost: Vec<MemberId>,
     pub(crate) healed: bool,
+    /// Faults that wait for the next view, and how long after it they begin.
+    pub(crate) armed: Vec<(Fault, u64)>,
     /// When something was last done to the links of all.
     pub(crate) last_common_fault: Instant,
     effects: Effects,
@@ -70,7 +75,7 @@ impl World {
     /// The world of a seed at its beginning.
     pub(crate) fn new(making: Making, trace: Option<Trace>) -> World {
         let seed = making.seed;
-        let profile = Profile::of(seed, making.bug);
+        let profile = Profile::of(seed, making.aim);
         let mut rng = Rng::new(seed, 1);
         let nodes: Vec<Node> = (0..profile.nodes()).map(|index| make_node(index, &profile, &mut rng)).collect();
         let keys = profile.caches.len() * profile.keys;
@@ -95,6 +100,7 @@ impl World {
             agreed,
             lost: Vec::new(),
             healed: false,
+            armed: Vec::new(),
             last_common_fault: 0,
             effects: Vec::new(),
             nodes,
@@ -334,6 +340,8 @@ fn limits(profile: &Profile) -> Limits {
         operations_in_flight: 256,
         pending_writes_per_group: 64,
         pending_bytes: 1 << 20,
+        transfer_chunk_bytes: if profile.chunky { 1 } else { 256 << 10 },
+        transfers: if profile.chunky { 1 } else { 16 },
         keyed_result_life: Duration::from_secs(45),
         clients: 64,
         ..Limits::default()
@@ -345,8 +353,6 @@ fn limits(profile: &Profile) -> Limits {
         operations_in_flight: 3,
         pending_writes_per_group: 2,
         keyed_results_per_group: 48,
-        transfers: 1,
-        transfer_chunk_bytes: 1,
         removals_per_turn: 1,
         ..ordinary
     }
@@ -360,6 +366,6 @@ impl World {
 
     /// The bugs planted in every core.
     pub(crate) fn bugs(&self) -> Bugs {
-        self.making.bug.map_or_else(Bugs::default, Bugs::plant)
+        self.making.aim.filter(|_| self.making.planted).map_or_else(Bugs::default, Bugs::plant)
     }
 }

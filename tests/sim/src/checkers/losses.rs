@@ -40,7 +40,9 @@ impl World {
     /// Whether an incarnation runs and nothing was done to its node for long.
     fn is_well(&self, id: MemberId) -> bool {
         let node = &self.nodes[node_of(id)];
-        let quiet_since: Instant = node.last_fault.max(self.last_common_fault);
+        // Whoever had a fault may be the one that put it out by mistake.
+        let last_fault = self.nodes.iter().map(|n| n.last_fault).max().unwrap_or(0);
+        let quiet_since: Instant = last_fault.max(self.last_common_fault);
         self.lives(node.index, id) && !node.draining && !node.left && self.now > quiet_since + AFTERMATH
     }
 }
