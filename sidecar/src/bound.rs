@@ -19,6 +19,9 @@ use rustix::net::{
 };
 use sidegrid_config::Settings;
 
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1_024;
+
 /// The sockets, bound and listening.
 #[derive(Debug)]
 pub(crate) struct Bound {
@@ -29,12 +32,12 @@ pub(crate) struct Bound {
     /// The cache API's Unix socket.
     pub(crate) socket: Option<UnixListener>,
     /// Its file, which goes with whoever made it.
-    _file: Option<SocketFile>,
+    pub(crate) file: Option<SocketFile>,
 }
 
 /// A Unix socket's file; removed when dropped.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+pub(crate) struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
@@ -69,7 +72,7 @@ impl Bound {
         match (http, admin, socket) {
             (Ok(http), Ok(admin), Ok(socket)) => {
                 let file = socket.as_ref().and(settings.http.socket.clone()).map(SocketFile);
-                Ok(Bound { http, admin, socket, _file: file })
+                Ok(Bound { http, admin, socket, file })
             }
             (http, admin, socket) => Err([http.err(), admin.err(), socket.err()].into_iter().flatten().collect()),
         }
@@ -114,12 +117,18 @@ fn receive(stream: impl AsFd) -> Result<Bound, BoundError> {
     });
     let mut next = || sockets.next().ok_or_else(|| io::Error::other("too few of them"));
     let (http, admin) = (TcpListener::from(next()?), TcpListener::from(next()?));
-    Ok(Bound { http, admin, socket: sockets.next().map(UnixListener::from), _file: None })
+    Ok(Bound { http, admin, socket: sockets.next().map(UnixListener::from), file: None })
 }
 
 fn port(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BoundError> {
-    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    bound.map_err(|source| BoundError::Port { setting, address, source })
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        // Again, only for a longer queue than the standard library asks for.
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok(listener)
+    };
+    bind().map_err(|source| BoundError::Port { setting, address, source })
 }
 
 /// Any user of this host may ask the cache, as on the loopback port; the socket's folder is what keeps others out.
@@ -132,6 +141,7 @@ fn unix(path: &Path) -> Result<UnixListener, BoundError> {
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         listener.set_nonblocking(true)?;
+        rustix::net::listen(&listener, BACKLOG)?;
         Ok(listener)
     };
     bind().map_err(|source| BoundError::Socket { path: path.to_owned(), source })
@@ -177,7 +187,7 @@ mod tests {
         let bound = Bound::bind(&settings).unwrap();
         let (http, admin) = (bound.http.local_addr().unwrap(), bound.admin.local_addr().unwrap());
         let taken = receive(bound.hand_over().unwrap()).unwrap();
-        let Bound { http: first, admin: second, socket: third, _file } = bound;
+        let Bound { http: first, admin: second, socket: third, file: _file } = bound;
         drop((first, second, third));
         assert_eq!(taken.http.local_addr().unwrap(), http);
         assert_eq!(taken.admin.local_addr().unwrap(), admin);

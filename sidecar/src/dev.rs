@@ -1,6 +1,6 @@
 //! `sidegrid dev`: one process to try things with, which keeps nothing.
 
-use sidegrid_config::{RegistryKind, Settings, TlsMode};
+use sidegrid_config::{RegistryKind, Settings};
 use sidegrid_net::Clock;
 
 use crate::bound::Bound;
@@ -22,7 +22,6 @@ pub(crate) fn run(mut settings: Settings) -> u8 {
     settings.member.state_dir = folder.path().join("state");
     settings.registry.kind = RegistryKind::File;
     settings.registry.path = folder.path().join("registry");
-    settings.tls.mode = TlsMode::Disabled;
     settings.network.bind_address = "LOOPBACK".into();
     settings.network.data_port = 0;
     settings.network.failure_detection_port = 0;

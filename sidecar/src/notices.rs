@@ -101,12 +101,7 @@ impl Chronicle {
 
     fn tell_of_members(&mut self, notice: Notice) {
         match notice {
-            Notice::Suspected { member, reason } => {
-                if self.suspected.insert(member) {
-                    self.grid.counters().suspicions.add_one();
-                    warn!("{} is suspected: {reason}", self.name(member));
-                }
-            }
+            Notice::Suspected { member, reason } => self.suspected(member, reason),
             Notice::Trusted { member } => {
                 self.suspected.remove(&member);
                 info!("{} answers again", self.name(member));
@@ -120,12 +115,22 @@ impl Chronicle {
             Notice::ProvedDead { member } if self.view.as_ref().is_some_and(|view| view.contains(member)) => {
                 info!("{} is proved dead", self.name(member));
             }
-            Notice::ExclusionWaits { reason } => {
-                if self.waits_for.replace(reason) != Some(reason) {
-                    warn!("an exclusion can't go on: {reason}");
-                }
-            }
+            Notice::ExclusionWaits { reason } => self.exclusion_waits(reason),
             _ => {}
+        }
+    }
+
+    fn suspected(&mut self, member: MemberId, reason: &'static str) {
+        if self.suspected.insert(member) {
+            self.grid.counters().suspicions.add_one();
+            warn!("{} is suspected: {reason}", self.name(member));
+        }
+    }
+
+    /// Once for each reason and view.
+    fn exclusion_waits(&mut self, reason: &'static str) {
+        if self.waits_for.replace(reason) != Some(reason) {
+            warn!("an exclusion can't go on: {reason}");
         }
     }
 
@@ -242,6 +247,7 @@ mod tests {
             id: MemberId(id),
             name: format!("web-{id}"),
             identity: PlatformIdentity::Pod { uid: id.to_string() },
+            incarnation: 1,
             data_address: nowhere,
             failure_detection_address: nowhere,
             locality: Locality::default(),

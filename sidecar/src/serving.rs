@@ -9,7 +9,7 @@ use sidegrid_config::Settings;
 use sidegrid_net::Counters;
 
 use crate::admin::{self, Admin, metrics};
-use crate::bound::Bound;
+use crate::bound::{Bound, SocketFile};
 use crate::grid::Grid;
 use crate::http::{Api, Limits, Listeners, Server};
 use crate::identity;
@@ -21,6 +21,7 @@ pub(crate) struct Serving {
     http: Server,
     /// Serves until the spawner stops: whoever watches wants to see the end.
     _admin: Server,
+    _file: Option<SocketFile>,
 }
 
 impl Serving {
@@ -46,7 +47,7 @@ impl Serving {
         metrics::register(&mut registry, grid.clone(), Arc::clone(net), http.open_connections());
         let admin = Admin::new(grid.clone(), registry);
         let admin = Server::start(Listeners::of(bound.admin, None)?, admin::LIMITS, admin, spawner);
-        Ok(Serving { http, _admin: admin })
+        Ok(Serving { http, _admin: admin, _file: bound.file })
     }
 
     /// Ends the cache API: requests under way have `grace` to finish.

@@ -1,5 +1,7 @@
 //! The sidecar as processes: what a person, a supervisor and an app see from outside.
 
+#![expect(clippy::unwrap_used, reason = "all of this is tests")]
+
 mod bad_settings_exit_64;
 mod dev_serves;
 mod drain_hands_over;

@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until `condition` gives something; fails with `what` when it never does.
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let tries = DEADLINE.as_millis() / POLL.as_millis();
     for _ in 0..tries {
         if let Some(found) = condition() {
@@ -28,19 +28,19 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
 }
 
 /// The program under test.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidegrid"));
     command.env_clear().stdin(Stdio::null());
     command
 }
 
 /// A running `sidegrid serve` or `sidegrid dev`; ended when dropped.
-pub struct Sidecar {
+pub(crate) struct Sidecar {
     child: Child,
     folder: TempDir,
     sets: Vec<String>,
-    pub http: SocketAddr,
-    pub admin: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 /// Ports that were free a moment ago, all different.
@@ -51,7 +51,7 @@ fn free_ports<const N: usize>() -> [u16; N] {
 
 impl Sidecar {
     /// Starts `sidegrid <command>` with free ports, a folder of its own and these settings.
-    pub fn start(command: &str, settings: &[&str]) -> Sidecar {
+    pub(crate) fn start(command: &str, settings: &[&str]) -> Sidecar {
         let folder = tempfile::tempdir().unwrap();
         let [http, admin, data, failure_detection] = free_ports();
         let own = folder.path().display();
@@ -74,60 +74,60 @@ impl Sidecar {
     }
 
     /// The settings it was started with, as arguments.
-    pub fn set_arguments(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn set_arguments(&self) -> impl Iterator<Item = &str> {
         self.sets.iter().flat_map(|set| ["--set", set.as_str()])
     }
 
     /// Where its Unix socket is.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("http.sock")
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         fs::read_to_string(self.folder.path().join("out")).unwrap()
     }
 
     /// Waits for a line of the log.
-    pub fn logged(&self, text: &str) {
+    pub(crate) fn logged(&self, text: &str) {
         self.expect(&format!("log line {text:?}"), || self.log().contains(text).then_some(()));
     }
 
     /// Waits; shows the log when it was in vain.
-    pub fn expect<T>(&self, what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn expect<T>(&self, what: &str, condition: impl FnMut() -> Option<T>) -> T {
         let waited = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| eventually(what, condition)));
         waited.unwrap_or_else(|_| panic!("never: {what}; log:\n{}", self.log()))
     }
 
     /// Waits until apps should be sent here.
-    pub fn ready(&self) {
+    pub(crate) fn ready(&self) {
         self.expect("ready", || request(self.admin, "GET", "/readyz", b"").filter(|answer| answer.status == 200));
     }
 
     /// The process that was started: the supervisor, under `serve`.
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
     /// The member process under this supervisor.
-    pub fn member(&self) -> Pid {
+    pub(crate) fn member(&self) -> Pid {
         self.expect("a member process", || children(self.pid()).into_iter().next())
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for the end.
-    pub fn ended(&mut self) -> ExitStatus {
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         eventually("the process ends", || self.child.try_wait().unwrap())
     }
 
     /// Fails when the log holds a warning or error that was not announced.
-    pub fn quiet(&self, announced: &[&str]) {
+    pub(crate) fn quiet(&self, announced: &[&str]) {
         let log = self.log();
         let loud = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
         let unannounced: Vec<&str> =
@@ -136,7 +136,7 @@ impl Sidecar {
     }
 
     /// An entry of a cache here.
-    pub fn entry(&self, cache: &str, key: &str) -> Entry {
+    pub(crate) fn entry(&self, cache: &str, key: &str) -> Entry {
         Entry { at: self.http, path: format!("/v1/caches/{cache}/entries/{key}") }
     }
 }
@@ -150,14 +150,14 @@ impl Drop for Sidecar {
 }
 
 /// One entry by HTTP.
-pub struct Entry {
+pub(crate) struct Entry {
     at: SocketAddr,
     path: String,
 }
 
 impl Entry {
     /// Stores; waits out retryable refusals.
-    pub fn put(&self, value: &str) {
+    pub(crate) fn put(&self, value: &str) {
         eventually("a write is accepted", || {
             let answer = request(self.at, "PUT", &self.path, value.as_bytes())?;
             match answer.status {
@@ -169,7 +169,7 @@ impl Entry {
     }
 
     /// The value, or none when absent; waits out retryable refusals.
-    pub fn get(&self) -> Option<String> {
+    pub(crate) fn get(&self) -> Option<String> {
         eventually("a read is answered", || {
             let answer = request(self.at, "GET", &self.path, b"")?;
             match answer.status {
@@ -184,20 +184,20 @@ impl Entry {
 
 /// What came back.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 /// One request on a connection of its own. None when the connection fails.
-pub fn request(at: SocketAddr, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+pub(crate) fn request(at: SocketAddr, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
     assert!(at.ip().is_loopback(), "tests talk to this machine only");
     let stream = TcpStream::connect(at).ok()?;
     exchange(stream, method, path, body)
 }
 
 /// The same over any stream.
-pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+pub(crate) fn exchange(mut stream: impl Read + Write, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -212,14 +212,14 @@ pub fn exchange(mut stream: impl Read + Write, method: &str, path: &str, body: &
 }
 
 /// The children of a process.
-pub fn children(parent: Pid) -> Vec<Pid> {
+pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     let parent = parent.as_raw_nonzero();
     let listed = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     listed.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 /// Waits until a process is gone.
-pub fn gone(pid: Pid) {
+pub(crate) fn gone(pid: Pid) {
     eventually("a process is gone", || {
         // A zombie that nobody has waited for yet is as dead as can be.
         let status = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
@@ -228,7 +228,7 @@ pub fn gone(pid: Pid) {
 }
 
 /// Settings of one member of a cluster that shares `registry`.
-pub fn member_settings(registry: &Path, name: &str, caches: &[&str]) -> Vec<String> {
+pub(crate) fn member_settings(registry: &Path, name: &str, caches: &[&str]) -> Vec<String> {
     let mut settings = vec![
         "cluster.name=test".to_owned(),
         format!("member.name={name}"),
@@ -239,7 +239,7 @@ pub fn member_settings(registry: &Path, name: &str, caches: &[&str]) -> Vec<Stri
 }
 
 /// Members of one cluster, each in sight of all.
-pub fn cluster(registry: &Path, names: &[&str], caches: &[&str]) -> Vec<Sidecar> {
+pub(crate) fn cluster(registry: &Path, names: &[&str], caches: &[&str]) -> Vec<Sidecar> {
     let members: Vec<Sidecar> = names
         .iter()
         .map(|name| {
