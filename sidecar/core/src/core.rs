@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::context::Context;
 use crate::data::Data;
@@ -16,6 +17,7 @@ use crate::limits::Limits;
 use crate::member::Member;
 use crate::membership::{Decided, Membership, classes};
 use crate::message::{Envelope, Message};
+use crate::operation::{Applied, Refusal, RefusalReason};
 use crate::snapshot::{Participation, Snapshot};
 use crate::storage::Storage;
 use crate::time::Time;
@@ -43,6 +45,9 @@ pub struct Setup {
     pub bugs: Bugs,
 }
 
+/// After this long without lease a member takes no further operations.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(1);
+
 /// One incarnation's protocol state.
 #[derive(Debug)]
 pub struct Core<S: Storage> {
@@ -56,6 +61,8 @@ pub struct Core<S: Storage> {
     entry: Entry,
     ticked: Time,
     had_lease: bool,
+    /// When the lease last came or went.
+    lease_turned: Time,
     reported_complete: Time,
 }
 
@@ -79,6 +86,7 @@ impl<S: Storage> Core<S> {
             entry: Entry::default(),
             ticked: now,
             had_lease: false,
+            lease_turned: now,
             reported_complete: Time::ZERO,
         }
     }
@@ -139,6 +147,10 @@ impl<S: Storage> Core<S> {
             Event::Unreachable { peer } => self.membership.on_unreachable(&mut cx, peer),
             Event::Reached { peer } => self.membership.on_reached(&mut cx, peer),
             Event::Registry { call, answer } => return self.membership.on_registry(&mut cx, call, answer),
+            Event::Submit { ticket, .. } if self.is_cut_off(now) => {
+                let refusal = Refusal { reason: RefusalReason::NoLease, applied: Applied::No };
+                cx.effects.push(Effect::Reply { ticket, result: Err(refusal) });
+            }
             Event::Submit { ticket, operation, deadline } => {
                 let here = &self.me.locality;
                 self.entry.submit(&mut cx, &mut self.data, here, ticket, operation, deadline);
@@ -146,6 +158,13 @@ impl<S: Storage> Core<S> {
             Event::Drain => self.membership.on_drain(&mut cx),
         }
         None
+    }
+
+    /// A member that has had no lease for a while can reach no majority, so most likely no primary either: it says so at
+    /// once instead of letting each operation run into its deadline.
+    fn is_cut_off(&self, now: Time) -> bool {
+        let member = matches!(self.membership.participation(), Participation::Member | Participation::Leaving);
+        member && !self.had_lease && now.since(self.lease_turned) >= CUT_OFF_AFTER
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, from: MemberId, envelope: Envelope) -> Option<Decided> {
@@ -217,6 +236,7 @@ impl<S: Storage> Core<S> {
         let has_lease = self.gate.has_lease(now);
         if has_lease != self.had_lease {
             self.had_lease = has_lease;
+            self.lease_turned = now;
             cx.notice(if has_lease { Notice::LeaseGained } else { Notice::LeaseLost });
         }
     }

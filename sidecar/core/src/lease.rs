@@ -207,3 +207,6 @@ impl State {
         sent.get(peers_needed - 1).map_or(Time::ZERO, |&sent| sent + self.timing.lease)
     }
 }
+
+#[cfg(test)]
+mod tests;

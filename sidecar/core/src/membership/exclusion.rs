@@ -80,6 +80,12 @@ impl Membership {
     /// Waits for the owner of a last copy to come back (V-9), and does not ask for votes that can't suffice.
     fn may_start(&mut self, cx: &mut Context<'_>, wanted: &BTreeSet<MemberId>) -> bool {
         let Some(view) = self.view.clone() else { return false };
+        let hopeless =
+            self.document.as_ref().is_some_and(|d| matches!(self.judge(d, wanted), Verdict::Minority { .. }));
+        if hopeless {
+            // The registry is read all the same: it may know of proofs.
+            return true;
+        }
         let unproved: BTreeSet<MemberId> = wanted.iter().copied().filter(|s| !self.dead.contains_key(s)).collect();
         let young = unproved
             .iter()

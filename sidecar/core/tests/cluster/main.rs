@@ -1,0 +1,8 @@
+//! Cores driven by hand: each test sets up one schedule and shows the rule that decides it. The simulator in
+//! `tests/sim` looks for schedules that nobody thought of.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
+
+mod map;
+mod rules;
+mod world;

@@ -1,0 +1,276 @@
+//! One schedule a test, one rule a schedule.
+
+use std::time::Duration;
+
+use sidegrid_core::event::Notice;
+use sidegrid_core::message::Message;
+use sidegrid_core::operation::{Applied, Condition, OperationKind, Outcome, RefusalReason};
+use sidegrid_core::storage::Storage;
+use sidegrid_core::view::Replicas;
+use sidegrid_core::{Event, MemberId};
+
+use crate::world::{World, put};
+
+const TWO: Replicas = Replicas::Count(2);
+
+fn delete() -> OperationKind {
+    OperationKind::Delete { condition: Condition::Always, return_previous: false }
+}
+
+fn suspects(world: &World, id: u64) -> bool {
+    world.nodes[&id].notices.iter().any(|n| matches!(n, Notice::Suspected { .. }))
+}
+
+/// V-6 and L-3: nobody goes on without a member before the promises to it have run out, and its lease before those.
+#[test]
+fn an_exclusion_waits_for_the_lease_of_the_excluded() {
+    let mut world = World::of(3, TWO);
+    world.isolate(3);
+    let mut lost = None;
+    let took = world.until("two go on", |w| {
+        if lost.is_none() && !w.has_lease(3) {
+            lost = Some(w.now);
+        }
+        w.view(1).is_some_and(|v| v.members.len() == 2)
+    });
+    assert!(lost.is_some(), "the third still had its lease");
+    assert!(took >= Duration::from_millis(600) && took < Duration::from_secs(1), "{took:?}");
+    world.heal();
+    world.until("the third hears of it", |w| w.nodes[&3].superseded);
+}
+
+/// V-5: a minority waits, refusing service, and says why; with the others back it goes on as it was.
+#[test]
+fn a_minority_waits() {
+    let mut world = World::of(3, TWO);
+    let swaps = world.swaps.len();
+    world.isolate(1);
+    world.cut.extend([(2, 3), (3, 2)]);
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.swaps.len(), swaps, "somebody alone changed the view");
+    assert_eq!(world.nodes[&1].core.snapshot(world.now).waits_for, Some("majority"));
+    for i in 0..8 {
+        let ticket = world.submit(1, &format!("k{i}"), if i % 2 == 0 { put("v") } else { OperationKind::Get });
+        let refusal = world.told(ticket).expect("refused at once").unwrap_err();
+        assert_eq!((refusal.reason, refusal.applied), (RefusalReason::NoLease, Applied::No));
+    }
+    world.heal();
+    world.settle();
+    assert_eq!(world.swaps.len(), swaps);
+    world.put(2, "k", "v");
+}
+
+/// V-7: no exclusion starts while the registry is away; everything else goes on.
+#[test]
+fn no_exclusion_without_the_registry() {
+    let mut world = World::of(3, TWO);
+    world.registry_up = false;
+    world.run(Duration::from_secs(2));
+    world.put(1, "k", "v");
+    world.isolate(3);
+    world.keep = |m| matches!(m, Message::VoteRequest { .. });
+    world.run(Duration::from_secs(2));
+    assert!(world.kept.is_empty(), "votes were asked for without having read the registry");
+    world.keep = |_| false;
+    world.registry_up = true;
+    world.until("two go on", |w| w.view(1).is_some_and(|v| v.members.len() == 2));
+}
+
+/// V-1: a vote asked for on a ballot that was voided since is not given.
+#[test]
+fn a_vote_is_bound_to_the_document_version() {
+    let mut world = World::of(3, TWO);
+    let formed = world.swaps.len();
+    world.isolate(3);
+    world.keep = |m| matches!(m, Message::Vote { .. } | Message::VoteRelease { .. });
+    world.until("voted", |w| !w.kept.is_empty());
+    // The vote does not arrive; its giver takes it back through the registry, which voids the proposal.
+    world.until("voided", |w| w.registry.as_ref().is_some_and(|d| d.ballot > 0));
+    let voided = world.registry.clone().unwrap();
+    let stale: Vec<_> = std::mem::take(&mut world.kept);
+    for (from, to, envelope) in stale {
+        world.pass(from, to, envelope);
+    }
+    let swapped = world.swaps[formed..].iter().any(|d| d.view.members.len() == 2 && d.ballot < voided.ballot);
+    assert!(!swapped, "a vote of the old ballot won");
+    world.keep = |_| false;
+    world.until("a new round succeeds", |w| w.view(1).is_some_and(|v| v.members.len() == 2));
+}
+
+/// V-4: a vote is not given back by time: while the registry is away its giver goes on refusing echoes.
+#[test]
+fn a_vote_is_not_given_back_by_time() {
+    let mut world = World::of(3, TWO);
+    world.isolate(3);
+    world.keep = |m| matches!(m, Message::Vote { .. } | Message::VoteRelease { .. });
+    world.until("voted", |w| !w.kept.is_empty());
+    world.registry_up = false;
+    // 3 is back for 2 alone, which has voted against it, and 1 is gone for both: 3 must not get a lease by 2.
+    world.heal();
+    world.isolate(1);
+    world.run(Duration::from_secs(5));
+    assert!(!world.has_lease(3), "the voter echoed a member that it had voted to exclude");
+}
+
+/// V-3: a voter that does not answer joins the suspects once it is suspected itself, and the round begins again.
+#[test]
+fn a_silent_voter_is_suspected_before_it_is_excluded() {
+    let mut world = World::of(5, TWO);
+    let formed = world.swaps.len();
+    world.crash(5);
+    // 4 stops answering too, silently.
+    world.isolate(4);
+    world.until("three go on", |w| w.view(1).is_some_and(|v| v.members.len() == 3));
+    assert!(suspects(&world, 1));
+    let shrunk = world.swaps[formed..].iter().find(|d| d.view.members.len() < 5).unwrap();
+    assert_eq!(shrunk.view.members.len(), 3, "both went in one round, since the vote of one was missing");
+}
+
+/// V-10: only the earliest-joined member that is not suspected proposes.
+#[test]
+fn the_earliest_joined_proposes() {
+    let mut world = World::of(4, TWO);
+    world.keep = |m| matches!(m, Message::VoteRequest { .. });
+    world.isolate(4);
+    world.until("votes are asked for", |w| !w.kept.is_empty());
+    assert!(world.kept.iter().all(|(from, ..)| *from == 1));
+    world.kept.clear();
+    world.crash(1);
+    world.until("the next takes over", |w| w.kept.iter().any(|(from, ..)| *from == 2));
+    assert!(world.kept.iter().all(|(from, ..)| *from <= 2));
+}
+
+/// S-2: nobody calls itself past a view before the promises that it gave in it have run out.
+#[test]
+fn confirmation_waits_for_own_promises() {
+    let mut world = World::of(2, TWO);
+    let before = world.view(2).unwrap().number;
+    world.start(3, "lock-3");
+    world.until("the second has installed", |w| w.view(2).is_some_and(|v| v.number > before));
+    let past = |w: &World| w.nodes[&2].core.lease().ping(w.now).unwrap().confirmed_past;
+    assert!(past(&world) < before);
+    let took = world.until("confirmed", |w| past(w) >= before);
+    assert!(took >= Duration::from_millis(550), "{took:?}");
+}
+
+/// C-1: a planned change waits until every member has installed the view, or every earlier view is sealed.
+#[test]
+fn a_planned_change_waits_for_installations() {
+    let mut world = World::of(2, TWO);
+    let before = world.view(2).unwrap().number;
+    // The second does not hear of the view that admits the third, nor shows anything.
+    world.cut.extend([(1, 2), (2, 1)]);
+    world.keep = |m| matches!(m, Message::ViewIs(_));
+    world.start(3, "lock-3");
+    world.run(Duration::from_millis(300));
+    let swapped = world.swaps.last().unwrap().view.number;
+    assert!(swapped <= before.next(), "v{swapped} was made before the second had v{}", before.next());
+    world.release_kept();
+    world.heal();
+    world.settle();
+}
+
+/// C-4, C-5 and D-1: leavers stop one at a time, hand everything over, also the only copies, and nothing is refused.
+#[test]
+fn leavers_hand_over_and_stop_one_at_a_time() {
+    let mut world = World::of(4, Replicas::Count(1));
+    for i in 0..20 {
+        world.put(1, &format!("k{i}"), "v");
+    }
+    world.step(3, Event::Drain);
+    world.step(4, Event::Drain);
+    world.until("both have left", |w| w.nodes[&3].left && w.nodes[&4].left);
+    let sizes: Vec<usize> = world.swaps.iter().map(|d| d.view.members.len()).collect();
+    assert!(sizes.windows(2).all(|w| w[0].abs_diff(w[1]) <= 1), "two left in one change: {sizes:?}");
+    for i in 0..20 {
+        assert_eq!(world.get(2, &format!("k{i}")), Some("v".into()));
+        assert_eq!(world.get(3, &format!("k{i}")), Some("v".into()), "a leaver goes on as a client");
+    }
+    assert!(world.swaps.iter().all(|d| d.view.groups.iter().all(|g| g.empty_since.0 <= 1)), "a group was lost");
+}
+
+/// C-7: when every member is proved dead, whoever comes first begins again, empty, and says so.
+#[test]
+fn all_dead_begins_again_empty() {
+    let mut world = World::of(2, TWO);
+    world.put(1, "k", "v");
+    world.crash(1);
+    world.crash(2);
+    world.start(3, "lock-1");
+    world.run(Duration::from_millis(500));
+    assert!(world.view(3).is_none_or(|v| !v.contains(MemberId(3))), "the other was not proved dead yet");
+    world.start(4, "lock-2");
+    world.until("formed again", |w| w.view(4).is_some_and(|v| v.contains(MemberId(3)) && v.contains(MemberId(4))));
+    let lost = [3, 4].iter().any(|id| world.nodes[id].notices.iter().any(|n| matches!(n, Notice::GroupsLost { .. })));
+    assert!(lost, "the loss was not reported");
+    assert_eq!(world.get(3, "k"), None);
+    world.put(4, "k", "w");
+}
+
+/// P-1 and P-2: a restarted process proves its predecessor dead, and the exclusion waits for no lease.
+#[test]
+fn a_new_incarnation_is_proof() {
+    let mut world = World::of(3, TWO);
+    world.put(1, "k", "v");
+    world.crash(3);
+    world.start(4, "lock-3");
+    let took = world.until("the old one is out", |w| w.view(1).is_some_and(|v| !v.contains(MemberId(3))));
+    assert!(took < Duration::from_millis(300), "{took:?}");
+    world.settle();
+    assert_eq!(world.get(4, "k"), Some("v".into()));
+}
+
+/// W-3: a tombstone stays until it is stable everywhere, and goes then.
+#[test]
+fn tombstones_stay_until_stable() {
+    let mut world = World::of(2, TWO);
+    world.put(1, "k", "v");
+    let records =
+        |w: &World| -> usize { (0..4).map(|g| w.nodes[&2].store.keys(sidegrid_core::GroupId(g)).len()).sum() };
+    world.keep = |m| matches!(m, Message::Stable(_));
+    let told = world.ask_and_wait(1, "k", delete());
+    assert!(matches!(told.unwrap().outcome, Outcome::Deleted { .. }));
+    world.run(Duration::from_millis(50));
+    let held: usize = [1, 2]
+        .iter()
+        .map(|id| (0..4).map(|g| world.nodes[id].store.keys(sidegrid_core::GroupId(g)).len()).sum::<usize>())
+        .sum();
+    assert_eq!(held, 1, "the copy that was not told keeps the tombstone, the primary that knows does not");
+    world.release_kept();
+    world.run(Duration::from_millis(50));
+    assert_eq!(records(&world), 0);
+}
+
+/// O-1: an answer that is lost is asked for again, and the write applied once.
+#[test]
+fn a_repeated_operation_applies_once() {
+    let mut world = World::of(3, TWO);
+    world.keep = |m| matches!(m, Message::Forwarded { .. });
+    let by_one = || OperationKind::Increment { by: 1, initial: 0, ttl: None };
+    let tickets: Vec<u64> = (0..4).map(|i| world.submit(1, &format!("k{i}"), by_one())).collect();
+    world.run(Duration::from_millis(400));
+    assert!(!world.kept.is_empty(), "no key was another's");
+    world.kept.clear();
+    world.keep = |_| false;
+    world.until("answered", |w| tickets.iter().all(|t| w.told(*t).is_some()));
+    for ticket in tickets {
+        let outcome = world.told(ticket).unwrap().unwrap().outcome;
+        assert!(matches!(outcome, Outcome::Counter { value: 1, .. }), "{outcome:?}");
+    }
+}
+
+/// G-3: a document that went missing is not followed; what runs goes on.
+#[test]
+fn a_missing_document_is_not_followed() {
+    let mut world = World::of(3, TWO);
+    let document = world.registry.take();
+    world.run(Duration::from_secs(3));
+    world.put(1, "k", "v");
+    world.start(4, "lock-4");
+    world.run(Duration::from_secs(2));
+    assert!(world.registry.is_none() || world.registry.as_ref().is_some_and(|d| d.view.number.0 == 1));
+    assert_eq!(world.view(1).unwrap().members.len(), 3);
+    world.nodes.get_mut(&4).unwrap().down = true;
+    world.registry = document;
+    world.put(2, "k", "w");
+}
