@@ -274,3 +274,75 @@ fn a_missing_document_is_not_followed() {
     world.registry = document;
     world.put(2, "k", "w");
 }
+
+/// W-4: versions go on over a change of the primary.
+#[test]
+fn counters_go_on_after_a_promotion() {
+    let mut world = World::of(3, TWO);
+    let mut last = [0; 4];
+    for round in 0..6 {
+        if round == 3 {
+            world.crash(2);
+            world.start(4, "lock-2");
+            world.settle();
+        }
+        for (i, last) in last.iter_mut().enumerate() {
+            let told = world.ask_and_wait(1, &format!("k{i}"), put("v")).unwrap();
+            let Outcome::Stored { etag, .. } = told.outcome else { panic!("{told:?}") };
+            assert!(etag.counter > *last, "round {round}: {etag} after {last}");
+            *last = etag.counter;
+        }
+    }
+}
+
+/// O-2: an attempt that comes when its entry is over with the operation is not applied.
+#[test]
+fn a_late_attempt_is_not_applied() {
+    let mut world = World::of(2, TWO);
+    world.keep = |m| matches!(m, Message::Forward { .. });
+    let ticket = world.submit(1, "k", put("v"));
+    let other = if world.told(ticket).is_some() { 2 } else { 1 };
+    // The key's primary is the other member of the two, whichever it is.
+    let ticket = if other == 1 { ticket } else { world.submit(2, "k", put("v")) };
+    world.until("sent twice", |w| w.kept.len() >= 2);
+    let (from, to, late) = world.kept.remove(0);
+    world.release_kept();
+    world.until("answered", |w| w.told(ticket).is_some());
+    let told = world.ask_and_wait(other, "k", delete()).unwrap();
+    assert!(matches!(told.outcome, Outcome::Deleted { .. }));
+    world.pass(from, to, late);
+    world.run(Duration::from_millis(100));
+    assert_eq!(world.get(other, "k"), None, "the late attempt put it again");
+}
+
+/// T-2: a copy whose primary changed while it was filled begins afresh, and late parts of the old one count for nothing.
+#[test]
+fn a_copy_begins_afresh_under_another_primary() {
+    let mut world = World::of(2, TWO);
+    for i in 0..12 {
+        world.put(1, &format!("k{i}"), "old");
+    }
+    world.keep = |m| matches!(m, Message::Part { .. });
+    world.start(3, "lock-3");
+    world.until("filling", |w| !w.kept.is_empty());
+    let late = std::mem::take(&mut world.kept);
+    world.keep = |_| false;
+    world.crash(1);
+    world.until("two go on", |w| w.view(3).is_some_and(|v| !v.contains(MemberId(1)) && v.contains(MemberId(3))));
+    for i in 0..12 {
+        world.put(2, &format!("k{i}"), "new");
+    }
+    for (from, to, envelope) in late {
+        world.pass(from, to, envelope);
+    }
+    world.settle();
+    for i in 0..12 {
+        assert_eq!(world.get(3, &format!("k{i}")), Some("new".into()));
+    }
+    let copies = |w: &World, id: u64| -> Vec<_> {
+        let groups = (0..4).map(sidegrid_core::GroupId);
+        let keys = groups.flat_map(|g| w.nodes[&id].store.keys(g).into_iter().map(move |k| (g, k)));
+        keys.map(|(g, k)| (w.nodes[&id].store.peek(g, &k).map(|r| r.version), k)).collect()
+    };
+    assert_eq!(copies(&world, 2), copies(&world, 3));
+}

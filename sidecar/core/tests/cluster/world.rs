@@ -175,7 +175,7 @@ impl World {
 
     fn millisecond(&mut self) {
         self.now = self.now + Duration::from_millis(1);
-        let pings = self.now.as_nanos() / 1_000_000 % 50 == 0;
+        let pings = (self.now.as_nanos() / 1_000_000).is_multiple_of(50);
         for id in self.alive() {
             if pings {
                 self.ping(id);
