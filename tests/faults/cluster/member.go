@@ -165,9 +165,8 @@ func (m *Member) Kill() error {
 		return nil
 	}
 	supervisor := p.command.Process.Pid
-	// The supervisor is stopped first, so that it can't start another member between the two kills.
-	_ = syscall.Kill(supervisor, syscall.SIGSTOP)
-	var all []error
+	// The supervisor is stopped first, and has stopped, so that it can't start another member between the two kills.
+	all := []error{ignoreGone(syscall.Kill(supervisor, syscall.SIGSTOP)), awaitStopped(m.Name, supervisor)}
 	children := childrenOf(supervisor)
 	for _, child := range children {
 		all = append(all, ignoreGone(syscall.Kill(child, syscall.SIGKILL)))
@@ -204,10 +203,15 @@ func (m *Member) Pause() error {
 	if err != nil {
 		return err
 	}
+	return awaitStopped(m.Name, stopped...)
+}
+
+// awaitStopped waits until processes have stopped, or ended: a signal is not there at once.
+func awaitStopped(who string, pids ...int) error {
 	return Await(10*time.Second, func() error {
-		for _, pid := range stopped {
-			if state, _ := processState(pid); state != 'T' && state != 0 {
-				return fmt.Errorf("process %d of %s does not stop", pid, m.Name)
+		for _, pid := range pids {
+			if state, _ := processState(pid); state != 'T' && state != 'Z' && state != 0 {
+				return fmt.Errorf("process %d of %s does not stop", pid, who)
 			}
 		}
 		return nil
@@ -327,9 +331,13 @@ func processState(pid int) (state byte, parent int) {
 	return state, parent
 }
 
+// anyAlive says whether one of the processes still has a thread. The first thread may be gone before the others, and
+// with them the ports that they listen on.
 func anyAlive(pids []int) bool {
 	for _, pid := range pids {
-		if state, _ := processState(pid); state != 0 && state != 'Z' {
+		state, _ := processState(pid)
+		threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+		if state != 0 && (state != 'Z' || len(threads) > 1) {
 			return true
 		}
 	}
