@@ -98,8 +98,8 @@ deny: ## Check what comes in from outside against deny.toml
 deny-advisories: ## Check for known vulnerabilities (fetches the advisory database)
 	@PATH="$(CACHE)/tools/bin:$$PATH"; cargo deny check advisories
 
-generate: ## Write the files that come from the types again (OpenAPI)
-	SIDEGRID_GENERATE=1 cargo test --quiet --package sidegrid openapi
+generate: ## Write the files that come from the types again (OpenAPI, tables of docs/API.md, names of metrics)
+	SIDEGRID_GENERATE=1 cargo test --quiet --package sidegrid --bin sidegrid -- documents admin::tests::names
 
 clean: ## Remove what was built
 	cargo clean --quiet

@@ -16,6 +16,8 @@ use crate::http::{Connected, Kind, Limits, Problem, Reply, Service, json, partic
 
 pub(crate) mod metrics;
 mod process;
+#[cfg(test)]
+mod tests;
 
 /// Bounds of the admin port: probes, a scraper or two, and people.
 pub(crate) const LIMITS: Limits =
@@ -38,7 +40,7 @@ struct Health {
     ok: bool,
     /// A stable word: `ready`, or why not.
     reason: &'static str,
-    /// `joining`, `member`, `leaving`, `client` or `superseded`.
+    /// `joining`, `member`, `leaving`, `client` or `superseded`; `local` when no cache is clustered.
     participation: &'static str,
     /// Number of the installed view; 0: none.
     view: u64,
@@ -95,7 +97,7 @@ impl Admin {
         let mut reply = json(&Health {
             ok,
             reason,
-            participation: participation_word(snapshot.participation),
+            participation: participation_word(&self.grid, &snapshot),
             view: snapshot.view.as_ref().map_or(0, |view| view.number.0),
             members: snapshot.view.as_ref().map_or(0, |view| view.members.len()),
             registry_ok: snapshot.registry_ok,

@@ -29,7 +29,7 @@ mod tests;
 
 pub(crate) use answer::{json, with_body};
 pub(crate) use api::Api;
-pub(crate) use cluster::word as participation_word;
+pub(crate) use cluster::participation_word;
 pub(crate) use listen::Listeners;
 pub(crate) use problem::{Kind, Problem};
 pub(crate) use server::{Connected, Limits, OpenConnections, Server, Service};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use sidegrid_config::Settings;
 use sidegrid_net::Counters;
 
@@ -36,6 +37,7 @@ impl Serving {
         bound: Bound,
         spawner: &Spawner,
     ) -> io::Result<Serving> {
+        raise_file_limit();
         let limits = Limits {
             connections: usize::try_from(settings.http.max_connections).unwrap_or(usize::MAX),
             header_timeout: settings.http.header_timeout,
@@ -56,5 +58,18 @@ impl Serving {
     /// Cancel safe.
     pub(crate) async fn stop(&self, grace: Duration) {
         self.http.stop(grace).await;
+    }
+}
+
+/// Lets the process have as many files open as its hard limit allows: the usual soft limit of 1,024 is less than the
+/// connections that the settings allow.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // The bound on connections holds without; the system then refuses some of them.
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::info!("the limit on open files stays as it is: {error}");
+        }
     }
 }

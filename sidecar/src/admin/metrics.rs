@@ -276,3 +276,17 @@ fn write_sample(encoder: &mut MetricEncoder<'_>, kind: Kind, value: Value) -> Re
         (Kind::Counter, Value::Real(value)) => encoder.encode_counter(&value, NoExemplar::None),
     }
 }
+
+/// The table of metrics for the user documentation, in Markdown.
+#[cfg(test)]
+pub(crate) fn reference() -> String {
+    let mut table = String::from("| metric | kind | what it tells |\n| --- | --- | --- |\n");
+    for metric in METRICS {
+        let (name, kind) = match metric.kind {
+            Kind::Gauge => (metric.name.to_owned(), "gauge"),
+            Kind::Counter => (format!("{}_total", metric.name), "counter"),
+        };
+        table.push_str(&format!("| `{name}` | {kind} | {} |\n", metric.help));
+    }
+    table
+}

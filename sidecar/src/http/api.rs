@@ -130,7 +130,7 @@ impl Service for Api {
             }
             Err(problem) => Err(problem),
         };
-        let may_go_on = upload.is_empty() || upload.finish().await;
+        let may_go_on = upload.is_complete() || upload.finish().await;
         let mut reply = result.unwrap_or_else(Problem::into_reply);
         if let Some(origin) = let_in {
             share(&mut reply, origin);

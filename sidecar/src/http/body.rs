@@ -61,13 +61,15 @@ impl Drop for Hold<'_> {
 pub(crate) struct Upload<'a> {
     incoming: Incoming,
     bodies: &'a Bodies,
+    /// The end was seen; of a body in chunks, [`Incoming`] itself does not tell.
+    complete: bool,
     given_up: bool,
 }
 
 impl<'a> Upload<'a> {
     /// Not read yet.
     pub(crate) fn new(incoming: Incoming, bodies: &'a Bodies) -> Upload<'a> {
-        Upload { incoming, bodies, given_up: false }
+        Upload { complete: incoming.is_end_stream(), incoming, bodies, given_up: false }
     }
 
     /// The whole body.
@@ -79,7 +81,7 @@ impl<'a> Upload<'a> {
     /// # Cancel safety
     /// Not cancel safe: what was read is lost.
     pub(crate) async fn read(&mut self) -> Result<Bytes, Problem> {
-        if self.incoming.is_end_stream() {
+        if self.complete {
             return Ok(Bytes::new());
         }
         let announced = self.incoming.size_hint();
@@ -94,6 +96,7 @@ impl<'a> Upload<'a> {
             Err(Problem::new(Kind::BodyTimeout, detail))
         });
         self.given_up = result.is_err();
+        self.complete = result.is_ok();
         result
     }
 
@@ -115,31 +118,30 @@ impl<'a> Upload<'a> {
         Ok(Bytes::from(value.into_boxed_slice()))
     }
 
-    /// Whether there is, or may be, a body.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.incoming.is_end_stream()
+    /// Whether nothing is left to be read.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// Reads what nobody wanted, if it is little. Returns whether the connection can be used for another request.
     pub(crate) async fn finish(mut self) -> bool {
-        if self.incoming.is_end_stream() {
+        if self.complete {
             return true;
         }
         if self.given_up || self.incoming.size_hint().lower() > DRAINED {
             return false;
         }
-        let timeout = self.bodies.timeout;
         let drain = async {
             let mut left = DRAINED;
-            while let Some(Ok(frame)) = self.incoming.frame().await {
-                left = match left.checked_sub(frame.data_ref().map_or(0, |d| d.len() as u64)) {
-                    Some(left) => left,
-                    None => return,
-                };
+            while let Some(frame) = self.incoming.frame().await {
+                let size = frame.map_or(u64::MAX, |f| f.data_ref().map_or(0, |d| d.len() as u64));
+                match left.checked_sub(size) {
+                    Some(rest) => left = rest,
+                    None => return false,
+                }
             }
+            true
         };
-        // What did not arrive in time leaves the stream unfinished, which is asked next.
-        let _ = tokio::time::timeout(timeout, drain).await;
-        self.incoming.is_end_stream()
+        tokio::time::timeout(self.bodies.timeout, drain).await.unwrap_or(false)
     }
 }

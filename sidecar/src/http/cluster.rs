@@ -9,6 +9,7 @@ use super::api::Api;
 use super::problem::Problem;
 use super::query::Query;
 use super::{Reply, answer};
+use crate::grid::Grid;
 
 pub(crate) mod explain;
 
@@ -36,7 +37,7 @@ pub(crate) struct OwnState {
     id: String,
     /// Its name.
     name: String,
-    /// `joining`, `member`, `leaving`, `client` or `superseded`.
+    /// `joining`, `member`, `leaving`, `client` or `superseded`; `local` when no cache is clustered.
     participation: &'static str,
     /// Whether apps should be sent here.
     ready: bool,
@@ -138,7 +139,7 @@ fn state(api: &Api, snapshot: &Snapshot) -> ClusterState {
         member: OwnState {
             id: own.to_string(),
             name: api.member_name.clone(),
-            participation: word(snapshot.participation),
+            participation: participation_word(&api.grid, snapshot),
             ready: readiness.ready,
             reason: readiness.reason,
             lease_left_ms: u64::try_from(snapshot.lease_left.as_millis()).unwrap_or(u64::MAX),
@@ -180,9 +181,10 @@ fn member(member: &Member, this: bool, suspected: bool) -> MemberState {
     }
 }
 
-/// Where a node stands, as a word of the API.
-pub(crate) fn word(participation: Participation) -> &'static str {
-    match participation {
+/// Where this node stands, as a word of the API.
+pub(crate) fn participation_word(grid: &Grid, snapshot: &Snapshot) -> &'static str {
+    match snapshot.participation {
+        _ if !grid.is_clustered() => "local",
         Participation::Joining => "joining",
         Participation::Member => "member",
         Participation::Leaving => "leaving",

@@ -262,7 +262,7 @@ fn decline(call: &Call<'_>, answer: &Answer, outcome: Outcome) -> Answered {
 }
 
 fn refuse_body(upload: &Upload<'_>) -> Result<(), Problem> {
-    if upload.is_empty() {
+    if upload.is_complete() {
         return Ok(());
     }
     Err(Problem::new(Kind::BadRequest, "this method takes no body; what it does is said by parameters and headers"))
