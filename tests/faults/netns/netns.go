@@ -109,8 +109,25 @@ func (f *Fabric) Add() (*Node, error) {
 		}
 	}
 	var err error
-	n.handle, err = os.Open("/run/netns/" + n.name)
-	return n, err
+	if n.handle, err = os.Open("/run/netns/" + n.name); err != nil {
+		return nil, err
+	}
+	return n, f.awaitForwarding(port)
+}
+
+// awaitForwarding waits until the bridge carries a port's packets: the kernel tells it of a new link's carrier up to
+// a second late.
+func (f *Fabric) awaitForwarding(port string) error {
+	for end := time.Now().Add(10 * time.Second); ; {
+		out, err := exec.Command("bridge", "-n", f.hub(), "link", "show", "dev", port).CombinedOutput()
+		if err == nil && bytes.Contains(out, []byte("state forwarding")) {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the bridge does not forward for %s: %v: %s", port, err, out)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // Close removes the nodes, the bridge and the route. Processes in the nodes should have ended before. It may be called twice.

@@ -54,12 +54,12 @@ func listen(t *testing.T, n *Node) *ear {
 	return e
 }
 
-// reaches sends a packet until it arrives; false when none of many did.
-func (e *ear) reaches(t *testing.T, to *ear) bool {
+// reaches sends a packet until it arrives; false when none of `tries` did.
+func (e *ear) reaches(t *testing.T, to *ear, tries int) bool {
 	t.Helper()
 	word := fmt.Sprintf("from %s at %d", e.node.Address, time.Now().UnixNano())
 	buffer := make([]byte, 256)
-	for range 20 {
+	for range tries {
 		// An error here is the kernel's word on an earlier packet; whether one arrives is what counts.
 		_, _ = e.conn.WriteToUDPAddrPort([]byte(word), netip.AddrPortFrom(to.node.Address, 5000))
 		_ = to.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
@@ -90,7 +90,11 @@ func TestCutsAreOneWayTwoWayOrOfANodeAndHeal(t *testing.T) {
 					continue
 				}
 				want := !strings.Contains(strings.Join(cut, " "), fmt.Sprintf("%d>%d", i, j))
-				if got := a.reaches(t, b); got != want {
+				tries := 10
+				if want {
+					tries = 100
+				}
+				if got := a.reaches(t, b, tries); got != want {
 					t.Errorf("%s: %d reaches %d: %t", when, i, j, got)
 				}
 			}
@@ -176,14 +180,14 @@ func TestNothingLeaves(t *testing.T) {
 	}
 	defer inside.Close()
 	from, to := listen(t, a), listen(t, b)
-	if !from.reaches(t, to) {
+	if !from.reaches(t, to, 100) {
 		t.Fatal("the nodes don't reach each other")
 	}
 	if err := f.Isolate(b); err != nil {
 		t.Fatal(err)
 	}
 	before := inside.Seen()
-	if from.reaches(t, to) {
+	if from.reaches(t, to, 10) {
 		t.Fatal("the cut doesn't cut")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
