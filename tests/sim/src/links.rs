@@ -14,7 +14,7 @@ use crate::queue::What;
 use crate::world::World;
 
 /// Longest frame that the grid may make here; values are short, so more would be growth.
-const MAX_FRAME: usize = 64 << 10;
+const MAX_FRAME: usize = 512 << 10;
 
 impl World {
     /// A core sends: through the codec, and on its way.
@@ -158,7 +158,7 @@ impl World {
             self.step(node, Event::Reached { peer });
             return;
         }
-        let pause = (10 * MS << attempt.min(6)).min(500 * MS);
+        let pause = ((10 * MS) << attempt.min(6)).min(500 * MS);
         self.queue.push(self.now + pause, What::Dial { node, id, peer, attempt: attempt + 1 });
     }
 

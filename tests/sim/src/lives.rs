@@ -102,7 +102,6 @@ impl World {
     /// Does what a core wants done.
     pub(crate) fn carry_out(&mut self, node: usize, effect: Effect) {
         self.coverage.effect(&effect);
-        self.check_answer(node, &effect);
         match effect {
             Effect::Send { to, envelope } => self.send(node, to, &envelope),
             Effect::Peers(peers) => self.set_peers(node, &peers),

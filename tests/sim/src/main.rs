@@ -1,11 +1,15 @@
 //! The command line of the simulator: `run` many seeds, `replay` one, or catch the planted `bugs`.
 
-use std::io::{self, BufWriter, Write};
+mod printing;
+
+use std::io::{self, BufWriter};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sidegrid_core::fault::Bug;
-use sidegrid_sim::{Making, Report, Selection, Summary, bug_named, catch_bug, run_many, run_seed, trace_seed};
+use sidegrid_sim::{Making, Selection, bug_named, run_many, run_seed, trace_seed};
+
+use crate::printing::{print_report, print_summary, try_bug};
 
 #[derive(Parser)]
 #[command(about = "Drives the real core and codec under virtual time, from seeds")]
@@ -105,42 +109,4 @@ fn main() -> io::Result<ExitCode> {
         }
     };
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn try_bug(out: &mut impl Write, bug: Bug, seeds: u64, jobs: usize) -> io::Result<bool> {
-    let caught = catch_bug(bug, 1, seeds, jobs);
-    match &caught {
-        Some(caught) => {
-            let first = caught.report.failure.as_deref().and_then(|f| f.lines().next()).unwrap_or_default();
-            writeln!(out, "{:<24} caught after {:>5} seeds: {first}", format!("{bug:?}"), caught.seeds)?;
-        }
-        None => writeln!(out, "{:<24} NOT CAUGHT in {seeds} seeds", format!("{bug:?}"))?,
-    }
-    out.flush()?;
-    Ok(caught.is_some())
-}
-
-fn print_report(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    writeln!(out, "{:?}", report.statistics)?;
-    writeln!(out, "{}", report.failure.as_deref().unwrap_or("no violation"))
-}
-
-fn print_summary(out: &mut impl Write, summary: &Summary) -> io::Result<()> {
-    for failure in &summary.failures {
-        writeln!(out, "{}", failure.failure.as_deref().unwrap_or_default())?;
-    }
-    let s = &summary.statistics;
-    writeln!(out, "rule   seen at work")?;
-    for (rule, count) in summary.coverage() {
-        writeln!(out, "{rule:<6} {count}")?;
-    }
-    writeln!(
-        out,
-        "{} seeds in {:.1} s ({:.0} a minute), {} failed",
-        s.seeds,
-        summary.took.as_secs_f64(),
-        summary.seeds_per_minute(),
-        summary.failures.len()
-    )?;
-    writeln!(out, "{s:#?}")
 }

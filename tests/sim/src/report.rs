@@ -97,6 +97,14 @@ pub struct Report {
     pub(crate) coverage: Coverage,
 }
 
+impl Report {
+    /// Whether something happened that must never happen, as against something that did not happen in time.
+    #[must_use]
+    pub fn is_unsafe(&self) -> bool {
+        self.checker.is_some_and(|checker| !matches!(checker, "convergence" | "bounds" | "panic"))
+    }
+}
+
 /// The command that repeats a run.
 pub(crate) fn replay_command(making: Making) -> String {
     let bug = making.aim.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));

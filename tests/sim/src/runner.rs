@@ -155,7 +155,7 @@ pub fn catch_bug(bug: Bug, first: u64, most: u64, jobs: usize) -> Option<Caught>
                     }
                     let report = run_seed(Making::aimed(seed, bug, true));
                     // Only what goes wrong for want of the rule counts.
-                    if report.failure.is_some() && run_seed(Making::aimed(seed, bug, false)).failure.is_none() {
+                    if report.is_unsafe() && run_seed(Making::aimed(seed, bug, false)).failure.is_none() {
                         let mut caught = caught.lock().unwrap_or_else(PoisonError::into_inner);
                         if caught.as_ref().is_none_or(|c| c.seed > seed) {
                             *caught = Some(report);

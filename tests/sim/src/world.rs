@@ -248,6 +248,7 @@ impl World {
         if let Some(life) = self.nodes[node].life.as_mut() {
             life.core.step(local, event, &mut effects);
         }
+        self.check_answers(node, &effects);
         let mut over = false;
         for effect in effects.drain(..) {
             self.trace_effect(node, &effect);
