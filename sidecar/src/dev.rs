@@ -4,8 +4,8 @@ use sidegrid_config::{RegistryKind, Settings};
 use sidegrid_net::Clock;
 
 use crate::bound::Bound;
-use crate::member::Member;
-use crate::{EXIT_CANT_START, run as run_member, say};
+use crate::member::{self, Member};
+use crate::{EXIT_CANT_START, say};
 
 /// Runs until it is interrupted; gives the exit code. Caches that need a cluster get one of this member alone, whose
 /// registry lives in a folder that is removed at the end.
@@ -33,7 +33,7 @@ pub(crate) fn run(mut settings: Settings) -> u8 {
         }
     };
     greet(&settings, &bound);
-    run_member(Member { settings, bound, clock, began, of_terminal: true })
+    member::run(Member { settings, bound, clock, began, of_terminal: true })
 }
 
 /// What to try, with the address and a cache that are really there.

@@ -106,28 +106,12 @@ fn serve(settings: Settings, supervisor: u32) -> u8 {
         return EXIT_CANT_START;
     }
     match Bound::take_over() {
-        Ok(bound) => run(Member { settings, bound, clock, began, of_terminal: false }),
+        Ok(bound) => member::run(Member { settings, bound, clock, began, of_terminal: false }),
         Err(error) => {
             tracing::error!("{error}");
             EXIT_CANT_START
         }
     }
-}
-
-/// Crypto provider, runtime, member: until it has ended.
-fn run(member: Member) -> u8 {
-    // Fails only when there is one already.
-    let _installed_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let ended = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| {
-        let ended = runtime.block_on(member.run());
-        // Whatever did not end in its time is not waited for.
-        runtime.shutdown_background();
-        ended
-    });
-    ended.unwrap_or_else(|error: member::StartError| {
-        tracing::error!("can't start: {error}");
-        EXIT_CANT_START
-    })
 }
 
 /// A line on standard output; the exit code.

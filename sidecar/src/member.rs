@@ -9,6 +9,7 @@ use sidegrid_net::{Clock, Counters};
 use sidegrid_registry::{FileRegistry, RegistryError};
 use tokio::runtime::Handle;
 
+use crate::EXIT_CANT_START;
 use crate::bound::Bound;
 use crate::control;
 use crate::grid::{Grid, Phase};
@@ -67,6 +68,22 @@ impl Member {
         let grace = settings.shutdown.grace;
         Ok(wait_and_drain(signals, &grid, &switch, &spawner, &serving, grace).await)
     }
+}
+
+/// Crypto provider, runtime, member: until it has ended.
+pub(crate) fn run(member: Member) -> u8 {
+    // Fails only when there is one already.
+    let _installed_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let ended = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| {
+        let ended = runtime.block_on(member.run());
+        // Whatever did not end in its time is not waited for.
+        runtime.shutdown_background();
+        ended
+    });
+    ended.unwrap_or_else(|error: StartError| {
+        tracing::error!("can't start: {error}");
+        EXIT_CANT_START
+    })
 }
 
 fn start_node(

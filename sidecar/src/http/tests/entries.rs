@@ -3,6 +3,8 @@
 use super::client::{Got, Running, settings};
 use crate::http::route::encode;
 
+type Headers = &'static [(&'static str, &'static str)];
+
 const K: &str = "/v1/caches/c/entries/k";
 
 #[tokio::test]
@@ -60,7 +62,7 @@ async fn head_is_get_without_the_value() {
 #[tokio::test]
 async fn time_to_live_comes_from_the_parameter_the_header_or_the_cache() {
     let api = Running::start(&settings());
-    let cases: [(&str, &[(&str, &str)], Option<u64>); 6] = [
+    let cases: [(&str, Headers, Option<u64>); 6] = [
         ("/v1/caches/c/entries/k?ttl=90s", &[], Some(90)),
         ("/v1/caches/c/entries/k?ttl=2d", &[("cache-control", "max-age=7")], Some(172_800)),
         ("/v1/caches/c/entries/k", &[("cache-control", "no-cache, max-age=700")], Some(700)),

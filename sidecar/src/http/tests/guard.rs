@@ -3,6 +3,8 @@
 use super::client::{Connection, Running, settings};
 use tokio::net::UnixStream;
 
+type Headers = &'static [(&'static str, &'static str)];
+
 const K: &str = "/v1/caches/c/entries/k";
 
 #[tokio::test]
@@ -11,7 +13,7 @@ async fn foreign_hosts_and_origins_are_refused() {
     settings.http.allowed_hosts = vec!["cache.example".into()];
     settings.http.allowed_origins = vec!["https://app.example".into()];
     let api = Running::start(&settings);
-    let cases: [(&[(&str, &str)], u16, &str); 8] = [
+    let cases: [(Headers, u16, &str); 8] = [
         (&[("host", "localhost:7080")], 201, ""),
         (&[("host", "cache.example")], 204, ""),
         (&[("host", "evil.example")], 421, "wrong-host"),
