@@ -135,6 +135,7 @@ impl Node {
 
     async fn incarnation(&mut self) -> Result<End, BeginError> {
         let trust = self.trust().await?;
+        self.passed("the authority is known");
         // Who has handed over comes back as a client only.
         let leaves = *self.drain.borrow_and_update();
         if leaves {
@@ -172,6 +173,7 @@ impl Node {
             let _runtime = self.node.spawner.runtime().enter();
             Mesh::start(mesh_settings, Some(&self.node.listeners), inbound_sender)?
         };
+        self.passed("the mesh runs");
         let (submits_sender, submits) = mpsc::channel(SUBMITS);
         self.node.grid.attach(Live { id, gate: core.gate(), store, submits: submits_sender });
         self.formerly = Some(id);
@@ -190,6 +192,12 @@ impl Node {
             began: self.node.began,
         };
         Ok(driver.run(sources).await)
+    }
+
+    /// For whoever looks into a slow start: until the request to join is sent, a predecessor's keys wait.
+    fn passed(&self, stage: &'static str) {
+        let since = self.node.grid.clock().now().since(self.node.began);
+        tracing::debug!("{stage}, {} us after this process began", since.as_micros());
     }
 
     async fn trust(&mut self) -> Result<Arc<Trust>, TrustError> {
