@@ -68,6 +68,21 @@ async fn an_endless_stream_is_cut_off_early() {
 }
 
 #[tokio::test]
+async fn who_sends_all_before_reading_sees_the_refusal_and_not_a_reset() {
+    let mut settings = settings();
+    settings.http.max_value_bytes = 1_000;
+    let api = Running::start(&settings);
+    for _ in 0..10 {
+        let mut connection = api.connect().await;
+        connection.send(&format!("PUT {K}"), &[], &vec![0; 600_000]).await;
+        // A reset would throw away what has not been read yet.
+        let got = connection.receive(false).await.expect("the refusal");
+        assert_eq!((got.status, got.problem().as_str()), (413, "value-too-large"));
+    }
+    api.end().await;
+}
+
+#[tokio::test]
 async fn a_slow_head_ends_its_own_connection_alone() {
     let mut settings = settings();
     settings.http.header_timeout = Duration::from_millis(200);
