@@ -1,5 +1,6 @@
 //! Which rules of `docs/PROTOCOL.md` a run has exercised: counted where the world sees a rule at work.
 
+use sidegrid_core::GroupId;
 use sidegrid_core::document::{Document, Proof};
 use sidegrid_core::event::{Effect, Notice, RegistryAnswer, RegistryCall};
 use sidegrid_core::message::{Message, WriteBody};
@@ -198,6 +199,9 @@ impl Coverage {
             self.hit("C-1");
             self.planned(old, new);
         }
+        if old.groups.len() == new.groups.len() && new.group_ids().any(|g| filled_by_another(old, new, g)) {
+            self.hit("T-2");
+        }
         if !old.members.is_empty() && gone.len() == old.members.len() {
             self.hit("C-7");
         }
@@ -218,6 +222,12 @@ impl Coverage {
             self.hit("D-1");
         }
     }
+}
+
+/// Whether a copy that was being filled goes on being filled, by another primary.
+fn filled_by_another(old: &View, new: &View, group: GroupId) -> bool {
+    let before = old.incoming(group);
+    old.primary(group) != new.primary(group) && new.incoming(group).iter().any(|i| before.contains(i))
 }
 
 #[cfg(test)]

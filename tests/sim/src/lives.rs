@@ -12,7 +12,7 @@ use crate::clock::{Instant, MS};
 use crate::history::Told;
 use crate::node::{Life, node_of};
 use crate::queue::{Fate, What};
-use crate::store::MapStore;
+use crate::store::new_store;
 use crate::world::World;
 
 impl World {
@@ -37,7 +37,7 @@ impl World {
             seed,
             bugs: self.bugs(),
         };
-        let store = Arc::new(MapStore::new(self.groups(), self.profile.max_entries));
+        let store = Arc::new(new_store(&self.profile, self.groups(), seed));
         let local = self.nodes[node].clock.local(self.now);
         let core = Core::new(setup, Arc::clone(&store), local);
         let (gate, lease) = (core.gate(), core.lease());

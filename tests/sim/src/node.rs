@@ -8,10 +8,10 @@ use sidegrid_core::gate::Gate;
 use sidegrid_core::lease::Lease;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::{MemberId, ViewNumber};
+use sidegrid_store::Store;
 
 use crate::clock::{Clock, Instant};
 use crate::queue::What;
-use crate::store::MapStore;
 
 /// Most events kept for a node that is paused; more are lost, as from full socket buffers.
 const MAX_HELD: usize = 20_000;
@@ -30,9 +30,9 @@ pub(crate) struct Life {
     /// Its id.
     pub(crate) id: MemberId,
     /// Its core.
-    pub(crate) core: Core<MapStore>,
+    pub(crate) core: Core<Store>,
     /// Its store.
-    pub(crate) store: Arc<MapStore>,
+    pub(crate) store: Arc<Store>,
     /// Its read gate.
     pub(crate) gate: Arc<Gate>,
     /// Its lease.

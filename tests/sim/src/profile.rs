@@ -118,8 +118,34 @@ impl Profile {
             chunky: rng.percent(25),
             faults: Vec::new(),
         };
+        if bug == Some(Bug::TransferSurvivesPrimary) {
+            profile.slow_transfers(&mut rng);
+            return profile;
+        }
         profile.faults = faults(&profile, bug.is_some(), &mut rng);
         profile
+    }
+
+    /// Aims at T-2: while a copy is filled step by step, its primary is cut off from the other owner and then dies.
+    fn slow_transfers(&mut self, rng: &mut Rng) {
+        (self.chunky, self.tight, self.members, self.keys) = (true, false, rng.between(3, 4) as usize, 8);
+        self.max_entries = None;
+        self.caches = vec![rng.pick(&[Replicas::Count(2), Replicas::Count(3), Replicas::All])];
+        self.quality = Quality { base: 2 * MS, jitter: rng.between(2, 12) * MS, loss: 0, double: 0, straggler: 0 };
+        let mut at = FORMED;
+        while at < HEALED - 6 * SEC {
+            let [newcomer, primary] = [rng.index(self.members), rng.index(self.members)];
+            let other = (primary + 1 + rng.index(self.members - 1)) % self.members;
+            let last = rng.between(200, 1000) * MS;
+            let cut = Fault::Cut { from: primary, to: other, both: false, data: true, detection: false, last };
+            let crash = Fault::Crash { node: primary, down: rng.between(10, 2000) * MS };
+            let [first, second] = [rng.between(0, 150) * MS, rng.between(0, 250) * MS];
+            self.faults.push(Planned { at, fault: Fault::AtChange { then: Box::new(cut), after: first } });
+            self.faults.push(Planned { at, fault: Fault::AtChange { then: Box::new(crash), after: first + second } });
+            let down = rng.between(10, 100) * MS;
+            self.faults.push(Planned { at: at + MS, fault: Fault::Crash { node: newcomer, down } });
+            at += rng.between(3000, 6000) * MS;
+        }
     }
 
     /// All nodes.

@@ -1,5 +1,6 @@
 //! Bounded memory: what a core and its store hold stays within the limits they were given (B-1).
 
+use crate::store::record_count;
 use crate::world::World;
 
 /// Most records of a store for each key of the run: the value or its tombstone.
@@ -18,7 +19,7 @@ impl World {
                 ("operations in flight", shown.operations_in_flight, limits.operations_in_flight),
                 ("pending writes", shown.pending_writes, limits.pending_writes_per_group * groups),
                 ("pending bytes", shown.pending_bytes, limits.pending_bytes),
-                ("records", life.store.len(), keys * RECORDS_PER_KEY),
+                ("records", record_count(&life.store, groups), keys * RECORDS_PER_KEY),
                 ("apps' operations", life.waiting.len(), limits.operations_in_flight),
             ];
             let over = bounds.into_iter().find(|(_, value, bound)| value > bound)?;

@@ -10,6 +10,7 @@ use sidegrid_core::{GroupId, MemberId, Version};
 
 use crate::history::Told;
 use crate::node::{Life, node_of};
+use crate::store::records;
 use crate::world::World;
 
 /// What a copy shows of a live entry.
@@ -125,7 +126,7 @@ impl World {
 }
 
 fn live_entries(life: &Life, group: GroupId) -> BTreeMap<CacheKey, Shown> {
-    let records = life.store.records(group).into_iter();
+    let records = records(&life.store, group).into_iter();
     let live = records.filter_map(|(key, record)| {
         let entry = record.entry?;
         Some((key, (record.version, entry.etag, entry.value.to_vec())))
