@@ -86,7 +86,11 @@ impl Chronicle {
                     if expired { counters.expirations.add_one() } else { counters.evictions.add_one() }
                 }
             }
-            Notice::GroupsLost { groups } => {
+            Notice::GroupsLost { groups, in_order: true } => {
+                warn!("{groups} groups went with members that left while nobody stayed to take them");
+                return true;
+            }
+            Notice::GroupsLost { groups, in_order: false } => {
                 self.groups_lost(groups);
                 return true;
             }

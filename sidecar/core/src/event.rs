@@ -192,6 +192,8 @@ pub enum Notice {
     GroupsLost {
         /// How many groups.
         groups: usize,
+        /// They went with members that left in order, as happens when all leave.
+        in_order: bool,
     },
     /// This node became primary of a group and serves it.
     Promoted {

@@ -24,12 +24,16 @@ pub(super) struct Exclusion {
     round: u64,
     /// The document that the votes are bound to.
     document: Option<Arc<Document>>,
+    read_at: Time,
     /// Until when each voter's promises to each suspect run, by this node's clock.
     votes: BTreeMap<MemberId, BTreeMap<MemberId, Time>>,
     asked_at: Time,
     /// A swap was sent: from then on only its outcome ends this.
     sent: Option<Arc<Document>>,
 }
+
+/// A round that has not succeeded by then reads the registry again: its ballot may have been voided, or proofs stored.
+const READ_AGAIN: Duration = Duration::from_millis(1_500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -68,7 +72,8 @@ impl Membership {
         } else if let Task::Exclude(exclusion) = &self.task
             && exclusion.stage == Stage::Voting
         {
-            if exclusion.suspects == wanted {
+            let stale = cx.now.since(exclusion.read_at) >= READ_AGAIN;
+            if exclusion.suspects == wanted && !stale {
                 self.ask_votes(cx);
                 self.try_swap(cx);
             } else {
@@ -111,6 +116,7 @@ impl Membership {
             suspects,
             round: self.round,
             document: None,
+            read_at: cx.now,
             votes: BTreeMap::new(),
             asked_at: Time::ZERO,
             sent: None,
@@ -140,6 +146,7 @@ impl Membership {
         let Task::Exclude(exclusion) = &mut self.task else { return };
         exclusion.stage = Stage::Voting;
         exclusion.document = Some(document);
+        exclusion.read_at = cx.now;
         exclusion.votes.insert(cx.me, own);
         self.ask_votes(cx);
         self.try_swap(cx);

@@ -33,10 +33,11 @@ impl Membership {
         self.votes.clear();
         let members: Vec<MemberId> = view.ids().collect();
         self.lease.install(view.number, members.clone(), self.timing, cx.now);
+        let in_order = before.iter().flat_map(|b| b.ids()).all(|id| view.contains(id) || self.stopped.contains(&id));
         self.forget_outsiders(&view);
         self.waits_for = None;
         self.changed_at = cx.now;
-        self.report_installed(cx, before.as_deref(), &view);
+        self.report_installed(cx, before.as_deref(), &view, in_order);
         if self.participation != Participation::Superseded {
             self.tell(cx, before.as_deref(), &view, decided.own);
             self.tell_peers(cx);
@@ -97,7 +98,7 @@ impl Membership {
         self.released_rounds.retain(|id, _| view.contains(*id));
     }
 
-    fn report_installed(&mut self, cx: &mut Context<'_>, before: Option<&View>, view: &Arc<View>) {
+    fn report_installed(&mut self, cx: &mut Context<'_>, before: Option<&View>, view: &Arc<View>, in_order: bool) {
         let names = |of: &View, not_in: Option<&View>| -> Vec<String> {
             let new = of.members.iter().filter(|m| !not_in.is_some_and(|v| v.contains(m.id)));
             new.map(|m| m.name.clone()).collect()
@@ -108,7 +109,7 @@ impl Membership {
         cx.notice(Notice::ViewInstalled { view: Arc::clone(view), joined, left, took });
         let lost = view.groups.iter().filter(|g| g.empty_since == view.number).count();
         if lost > 0 && before.is_some() {
-            cx.notice(Notice::GroupsLost { groups: lost });
+            cx.notice(Notice::GroupsLost { groups: lost, in_order });
         }
     }
 

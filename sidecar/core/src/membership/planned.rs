@@ -38,6 +38,10 @@ impl Membership {
             return;
         }
         self.grant_leaves(cx);
+        if !matches!(self.task, Task::Idle) || !self.is_member() {
+            // Granting asked the registry, or it was this node that stopped.
+            return;
+        }
         if self.planned_may_go(cx, &document)
             && let Some(change) = self.next_change(cx)
         {
