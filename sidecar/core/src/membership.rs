@@ -350,8 +350,8 @@ impl Membership {
                     self.tick_votes(cx);
                     self.tick_exclusion(cx);
                     self.tick_planned(cx);
-                    self.tick_refresh(cx);
                 }
+                self.tick_refresh(cx);
             }
         }
         self.tell_peers(cx);

@@ -178,10 +178,11 @@ impl Results {
         above
     }
 
-    /// All results worth giving to a new copy.
-    pub(super) fn all(&self) -> Vec<RememberedResult> {
+    /// The results of writes up to a counter, for a new copy: those above it come with their writes, and without its
+    /// write no result may be remembered.
+    pub(super) fn up_to(&self, counter: u64) -> Vec<RememberedResult> {
         let by_id = self.entries.values().flat_map(|s| s.applied.values());
         let keyed = self.keyed_order.iter().filter_map(|(key, _)| self.keyed.get(key));
-        by_id.chain(keyed).cloned().collect()
+        by_id.chain(keyed).filter(|r| r.version.counter <= counter).cloned().collect()
     }
 }

@@ -88,21 +88,25 @@ impl<S: Storage> Data<S> {
         if !expected {
             return;
         }
-        let keys = if part == 0 { Some(self.store.keys(group)) } else { None };
+        let known = self.group(group).and_then(super::group::Group::primary).and_then(|p| p.sending.get(&from));
+        let (newer, same) = known.map_or((true, false), |s| (transfer > s.transfer, transfer == s.transfer));
+        let keys = if newer && part == 0 { self.store.keys(group) } else { Vec::new() };
         let Some(primary) = self.groups[group.index()].primary_mut() else { return };
-        if let Some(keys) = keys
-            && primary.sending.get(&from).is_none_or(|s| s.transfer != transfer || s.part != 0)
-        {
-            primary.sending.insert(from, Sending { transfer, keys, part: 0, begins: 0, ends: 0 });
-        }
-        let Some(sending) = primary.sending.get_mut(&from).filter(|s| s.transfer == transfer) else {
+        if newer && part > 0 {
             cx.send(from, Message::PullRefused { group, transfer });
             return;
-        };
+        }
+        if newer {
+            primary.sending.insert(from, Sending { transfer, keys, part: 0, begins: 0, ends: 0 });
+        } else if !same {
+            return;
+        }
+        let Some(sending) = primary.sending.get_mut(&from) else { return };
         if part == sending.part + 1 {
             sending.part = part;
             sending.begins = sending.ends;
         } else if part != sending.part {
+            // A late request for a part that has come.
             return;
         }
         self.send_part(cx, from, group);
@@ -126,7 +130,7 @@ impl<S: Storage> Data<S> {
         }
         sending.ends = at;
         let last = at >= sending.keys.len();
-        let results = if last { results.all() } else { Vec::new() };
+        let results = if last { results.up_to(stable.counter) } else { Vec::new() };
         let (transfer, part) = (sending.transfer, sending.part);
         cx.send(to, Message::Part { group, transfer, part, writes, last, results, stable });
     }

@@ -1,5 +1,6 @@
 //! Members, clients and joiners talk.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ async fn three_members_talk_to_each_other() {
     }
     for node in nodes {
         node.mesh.stop().await;
+        // No task and no thread is left that could hold it.
+        assert_eq!(Arc::strong_count(&node.beat), 1);
     }
 }
 
