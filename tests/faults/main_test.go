@@ -75,5 +75,6 @@ var (
 	faultWarnings    = []string{"is suspected", "the lease ran out", "superseded", "the member died", "an exclusion can't go on"}
 	registryWarnings = []string{"the registry can't be reached", "the registry's document is missing"}
 	joinWarnings     = []string{"can't join yet"}
+	lastWarnings     = []string{"groups went with members that left"}
 	lossWarnings     = []string{"groups is lost"}
 )

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -127,7 +128,7 @@ func TestForeignMemberIsRefused(t *testing.T) {
 	s := writeSessions(t, "sessions", 50, c.Members)
 	before := c.View(c.Members[0])
 	other := cluster.New(t, cluster.Options{Members: 1, Fabric: c.Fabric, NamePrefix: "stranger",
-		Announced: append(joinWarnings, faultWarnings...)})
+		Announced: slices.Concat(joinWarnings, faultWarnings, lastWarnings)})
 	stranger := other.Members[0]
 	// Once alone, to have an authority of its own; then with our document and our identity beside that authority.
 	c.Must(stranger.Start())
