@@ -44,8 +44,11 @@ for tier in "$@"; do
   printf '%-5s %-12s %5d passed %4d failed %4dm%02ds\n' "$word" "$tier" "$passed" "$failed" $((took / 60)) $((took % 60))
   if ((failed > 0)); then
     ((status != 124)) || echo "      ended after $limit_s s"
-    echo "      the end of $log:"
-    tail -n 120 "$log" | sed 's/^/      | /'
+    echo "      of $log:"
+    # What failed, where a test says so; a long log's end alone may be of tests that passed.
+    grep --extended-regexp --after-context=30 '^---- .* stdout ----|^ *--- FAIL|^error' "$log" | head -n 150 | sed 's/^/      | /'
+    echo "      and its end:"
+    tail -n 30 "$log" | sed 's/^/      | /'
   fi
 done
 
