@@ -73,8 +73,10 @@ pub(crate) struct Driver {
     pub(crate) clock: Clock,
     pub(crate) spawner: Spawner,
     pub(crate) limits: Limits,
-    /// When this process began.
+    /// When this process began, or this incarnation, if it is not the process's first.
     pub(crate) began: Time,
+    /// Whether this is the process's first incarnation.
+    pub(crate) first: bool,
 }
 
 impl Driver {
@@ -102,6 +104,7 @@ impl Driver {
             changed: true,
             superseded: false,
             asked_to_join: false,
+            first: self.first,
             clock: self.clock.clone(),
             began: self.began,
         };
@@ -174,6 +177,8 @@ struct Turns<'a> {
     changed: bool,
     superseded: bool,
     asked_to_join: bool,
+    /// Whether this is the process's first incarnation.
+    first: bool,
     clock: Clock,
     began: Time,
 }
@@ -310,7 +315,8 @@ impl Turns<'_> {
         if !self.asked_to_join && matches!(envelope.message, Message::Join { .. }) {
             self.asked_to_join = true;
             let since = self.clock.now().since(self.began);
-            tracing::info!("asking to join, {} ms after this process began", since.as_millis());
+            let what = if self.first { "process" } else { "incarnation" };
+            tracing::info!("asking to join, {} ms after this {what} began", since.as_millis());
         }
     }
 }

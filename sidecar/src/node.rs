@@ -9,6 +9,7 @@ use sidegrid_config::Settings;
 use sidegrid_core::core::{Core, Setup};
 use sidegrid_core::fault::Bugs;
 use sidegrid_core::limits::Limits;
+use sidegrid_core::member::Member;
 use sidegrid_core::{MemberId, Time};
 use sidegrid_net::{Counters, Listeners, Mesh, MeshSettings, NetError, NetLimits};
 use sidegrid_registry::Registry;
@@ -120,6 +121,10 @@ impl Node {
                     tracing::warn!("can't begin an incarnation: {error}; trying again in {} ms", wait.as_millis());
                 }
             }
+            if self.formerly.is_none() && *self.drain.borrow() {
+                // Never in a view: nothing to hand over.
+                self.node.grid.advance(Phase::Drained);
+            }
             if clock.now().since(began) >= SETTLED {
                 wait = RETRY_FIRST;
                 continue;
@@ -141,23 +146,13 @@ impl Node {
         if leaves {
             self.node.grid.advance(Phase::Drained);
         }
-        let me = self.node.identity.incarnation(self.node.grid.clock().now());
-        let id = me.id;
         let clock = self.node.grid.clock().clone();
+        let now = clock.now();
+        let me = self.node.identity.incarnation(now);
+        let id = me.id;
         let limits = Limits::default();
         let store = Arc::new(self.store());
-        let setup = Setup {
-            me: me.clone(),
-            exclusive: true,
-            joins: !leaves,
-            agreed: agreed::agreed(&self.node.settings),
-            creates: Some(trust.cluster()),
-            formerly: self.formerly,
-            limits,
-            seed: random(),
-            bugs: Bugs::default(),
-        };
-        let core = Core::new(setup, Arc::clone(&store), clock.now());
+        let core = Core::new(self.setup(&me, &trust, !leaves, limits), Arc::clone(&store), now);
         let (inbound_sender, inbound) = mpsc::channel(INBOUND);
         let mesh_settings = MeshSettings {
             cluster: trust.cluster(),
@@ -176,7 +171,7 @@ impl Node {
         self.passed("the mesh runs");
         let (submits_sender, submits) = mpsc::channel(SUBMITS);
         self.node.grid.attach(Live { id, gate: core.gate(), store, submits: submits_sender });
-        self.formerly = Some(id);
+        let formerly = self.formerly.replace(id);
         let sources =
             Sources { submits, inbound, drain: self.drain.clone(), stopping: self.node.spawner.stopping().clone() };
         let driver = Driver {
@@ -189,9 +184,26 @@ impl Node {
             clock,
             spawner: self.node.spawner.clone(),
             limits,
-            began: self.node.began,
+            // A later incarnation's way to its first request begins with itself.
+            began: if formerly.is_none() { self.node.began } else { now },
+            first: formerly.is_none(),
         };
         Ok(driver.run(sources).await)
+    }
+
+    fn setup(&self, me: &Member, trust: &Trust, joins: bool, limits: Limits) -> Setup {
+        Setup {
+            me: me.clone(),
+            // The name's lock is held for as long as this process lives (P-1).
+            exclusive: true,
+            joins,
+            agreed: agreed::agreed(&self.node.settings),
+            creates: Some(trust.cluster()),
+            formerly: self.formerly,
+            limits,
+            seed: random(),
+            bugs: Bugs::default(),
+        }
     }
 
     /// For whoever looks into a slow start: until the request to join is sent, a predecessor's keys wait.

@@ -2,7 +2,7 @@
 
 use rustix::process::{Signal, kill_process};
 
-use crate::support::{Sidecar, gone};
+use crate::support::{Sidecar, cluster, gone};
 
 const LOCAL: &[&str] = &["caches.default.mode=local"];
 
@@ -31,8 +31,9 @@ fn a_member_ends_with_its_supervisor() {
     gone(member);
 }
 
+/// A member that could not join in time has nothing to hand over.
 #[test]
-fn a_second_signal_ends_at_once() {
+fn without_a_registry_the_end_is_orderly_too() {
     let folder = tempfile::tempdir().unwrap();
     // The registry's folder can't be made: the member never joins, and goes on trying.
     let registry = folder.path().join("file");
@@ -42,9 +43,25 @@ fn a_second_signal_ends_at_once() {
     sidecar.logged("can't begin an incarnation");
     let member = sidecar.member();
     sidecar.signal(Signal::TERM);
-    sidecar.logged("handing over");
-    sidecar.signal(Signal::TERM);
-    let code = sidecar.ended().code();
-    assert!(matches!(code, Some(0 | 130)), "{code:?}");
+    assert_eq!(sidecar.ended().code(), Some(0), "{}", sidecar.log());
     gone(member);
+    sidecar.quiet(&["can't begin an incarnation"]);
+}
+
+/// L-1, P-1: a member that was paused for longer than its lease is put out, and comes back by itself.
+#[test]
+fn a_paused_member_begins_again_in_the_same_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let caches = ["caches.sessions.mode=distributed"];
+    let members = cluster(folder.path(), &["a", "b", "c"], &caches);
+    members[0].entry("sessions", "k").put("v");
+    let process = members[1].member();
+    kill_process(process, Signal::STOP).unwrap();
+    members[0].logged("left b");
+    kill_process(process, Signal::CONT).unwrap();
+    members[1].logged("this incarnation is superseded");
+    members[1].logged("after this incarnation began");
+    members[1].ready();
+    assert_eq!(members[1].entry("sessions", "k").get().as_deref(), Some("v"));
+    assert_eq!(members[1].member(), process);
 }
