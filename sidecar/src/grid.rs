@@ -356,3 +356,82 @@ fn unjoined() -> Snapshot {
         under_replicated: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sidegrid_config::{Cache, Mode, Settings};
+    use sidegrid_store::StoreSettings;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_millis(10);
+
+    fn grid() -> Grid {
+        let mut settings = Settings::default();
+        settings.caches.insert("c".into(), Cache { mode: Mode::Replicated, ..Cache::default() });
+        settings.caches.insert("l".into(), Cache { mode: Mode::Local, ..Cache::default() });
+        Grid::new(&settings, Clock::boottime())
+    }
+
+    /// A live incarnation whose core never turns.
+    fn attach(grid: &Grid, queue: usize) -> mpsc::Receiver<Submit> {
+        let groups = grid.classes().groups();
+        let store = Arc::new(Store::new(StoreSettings { groups, caches: vec![Default::default()], seed: 1 }));
+        let (submits, queued) = mpsc::channel(queue);
+        grid.attach(Live { id: MemberId(7), gate: Arc::new(Gate::new(groups)), store, submits });
+        queued
+    }
+
+    fn touch() -> OperationKind {
+        OperationKind::Touch { ttl: None, condition: Default::default() }
+    }
+
+    async fn execute(grid: &Grid, cache: &str, kind: OperationKind) -> Result<Answer, Refusal> {
+        let cache = grid.cache(cache).unwrap();
+        grid.execute(&cache, Bytes::from_static(b"k"), kind, None, DEADLINE).await
+    }
+
+    fn refused(reason: RefusalReason, applied: Applied) -> Result<Answer, Refusal> {
+        Err(Refusal { reason, applied })
+    }
+
+    /// O-3
+    #[tokio::test]
+    async fn between_incarnations_nothing_is_applied_and_local_caches_work_on() {
+        let grid = grid();
+        assert_eq!(execute(&grid, "c", touch()).await, refused(RefusalReason::NoOwner, Applied::No));
+        assert_eq!(execute(&grid, "l", touch()).await.unwrap().outcome, Outcome::Absent);
+        let queued = attach(&grid, 1);
+        drop(queued);
+        assert_eq!(execute(&grid, "c", touch()).await, refused(RefusalReason::NoOwner, Applied::No));
+    }
+
+    /// B-1, O-3
+    #[tokio::test]
+    async fn a_full_queue_refuses_for_certain_and_a_hung_core_without_a_claim() {
+        let grid = grid();
+        let mut queued = attach(&grid, 1);
+        let waiting = grid.clone();
+        let spawner = crate::spawner::Spawner::new(tokio::runtime::Handle::current());
+        let (told, hears) = oneshot::channel();
+        spawner.spawn("app", async move {
+            let _gone = told.send(execute(&waiting, "c", touch()).await);
+        });
+        tokio::task::yield_now().await;
+        assert_eq!(execute(&grid, "c", touch()).await, refused(RefusalReason::Overloaded, Applied::No));
+        let taken = queued.recv().await.unwrap();
+        assert_eq!(hears.await.unwrap(), refused(RefusalReason::Timeout, Applied::Unknown));
+        assert!(taken.reply.is_closed(), "nobody waits any more");
+        let counted: u64 = grid.counters().refusals.counts().map(|(_, count)| count).sum();
+        assert_eq!(counted, 2);
+    }
+
+    #[test]
+    fn the_phase_never_goes_back() {
+        let grid = grid();
+        grid.advance(Phase::Drained);
+        grid.advance(Phase::Running);
+        assert_eq!(grid.phase(), Phase::Drained);
+        assert_eq!(grid.readiness(), Readiness { ready: false, reason: "drained" });
+    }
+}
