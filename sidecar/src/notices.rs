@@ -86,12 +86,8 @@ impl Chronicle {
                     if expired { counters.expirations.add_one() } else { counters.evictions.add_one() }
                 }
             }
-            Notice::GroupsLost { groups, in_order: true } => {
-                warn!("{groups} groups went with members that left while nobody stayed to take them");
-                return true;
-            }
-            Notice::GroupsLost { groups, in_order: false } => {
-                self.groups_lost(groups);
+            Notice::GroupsLost { groups, in_order } => {
+                self.groups_lost(groups, in_order);
                 return true;
             }
             Notice::RegistryFailed => self.registry_failed(),
@@ -184,11 +180,13 @@ impl Chronicle {
         }
     }
 
-    fn groups_lost(&self, groups: usize) {
+    fn groups_lost(&self, groups: usize, in_order: bool) {
         self.grid.counters().groups_lost.add(groups as u64);
         let none_left = self.view.as_ref().is_some_and(|view| view.members.is_empty());
         if none_left && self.grid.phase() >= Phase::Draining {
             info!("the last member has left: nobody holds the {groups} groups any more");
+        } else if in_order {
+            warn!("{groups} groups went with members that left while nobody stayed to take them");
         } else {
             error!("every copy of {groups} groups is lost: they start empty");
         }

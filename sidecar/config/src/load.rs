@@ -43,8 +43,8 @@ pub struct Sources {
     pub base: Base,
     /// The settings file.
     pub file: Option<PathBuf>,
-    /// The whole environment. Only names that begin with `SIDEGRID_` are looked at; `SIDEGRID_CONFIG` and those that
-    /// begin with `SIDEGRID_INTERNAL_` are left to the program, and those that Kubernetes makes of a Service's name
+    /// The whole environment. Only names that begin with `SIDEGRID_` are looked at; `SIDEGRID_CONFIG`, `SIDEGRID_URL`,
+    /// `SIDEGRID_BIN` and those that begin with `SIDEGRID_INTERNAL_` are no settings, and those that Kubernetes makes of a Service's name
     /// are passed over.
     pub env: Vec<(String, String)>,
     /// `path=value` arguments.

@@ -46,7 +46,7 @@ pub struct Setup {
 }
 
 /// After this long without lease a member takes no further operations.
-const CUT_OFF_AFTER: Duration = Duration::from_secs(1);
+const CUT_OFF_AFTER: Duration = Duration::from_millis(300);
 
 /// One incarnation's protocol state.
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl<S: Storage> Core<S> {
             self.install(now, decided, effects);
         }
         if self.membership.participation() == Participation::Superseded {
-            self.entry.abandon(&mut self.context(now, effects));
+            self.entry.abandon(&mut self.context(now, effects), RefusalReason::NoLease);
             effects.push(Effect::Superseded);
             return;
         }
@@ -147,8 +147,9 @@ impl<S: Storage> Core<S> {
             Event::Unreachable { peer } => self.membership.on_unreachable(&mut cx, peer),
             Event::Reached { peer } => self.membership.on_reached(&mut cx, peer),
             Event::Registry { call, answer } => return self.membership.on_registry(&mut cx, call, answer),
-            Event::Submit { ticket, .. } if self.is_cut_off(now) => {
-                let refusal = Refusal { reason: RefusalReason::NoLease, applied: Applied::No };
+            Event::Submit { ticket, .. } if self.cut_off(now).is_some() => {
+                let reason = self.cut_off(now).unwrap_or(RefusalReason::NoLease);
+                let refusal = Refusal { reason, applied: Applied::No };
                 cx.effects.push(Effect::Reply { ticket, result: Err(refusal) });
             }
             Event::Submit { ticket, operation, deadline } => {
@@ -160,11 +161,17 @@ impl<S: Storage> Core<S> {
         None
     }
 
-    /// A member that has had no lease for a while can reach no majority, so most likely no primary either: it says so at
-    /// once instead of letting each operation run into its deadline.
-    fn is_cut_off(&self, now: Time) -> bool {
-        let member = matches!(self.membership.participation(), Participation::Member | Participation::Leaving);
-        member && !self.had_lease && now.since(self.lease_turned) >= CUT_OFF_AFTER
+    /// Why nothing can be decided for this node's app at present: as a member it has had no lease for a while, so it
+    /// reaches no majority and most likely no primary; as anything else it reaches nobody. It says so at once instead of
+    /// letting each operation run into its deadline.
+    fn cut_off(&self, now: Time) -> Option<RefusalReason> {
+        match self.membership.participation() {
+            Participation::Member | Participation::Leaving if !self.membership.reaches_nobody() => {
+                let long = !self.had_lease && now.since(self.lease_turned) >= CUT_OFF_AFTER;
+                long.then_some(RefusalReason::NoLease)
+            }
+            _ => self.membership.reaches_nobody().then_some(RefusalReason::NoOwner),
+        }
     }
 
     fn on_message(&mut self, cx: &mut Context<'_>, from: MemberId, envelope: Envelope) -> Option<Decided> {
@@ -233,6 +240,9 @@ impl<S: Storage> Core<S> {
             self.entry.avoid(self.membership.suspected());
         }
         self.entry.on_tick(&mut cx, &mut self.data, &self.me.locality);
+        if let Some(reason) = self.cut_off(now).filter(|_| tick) {
+            self.entry.abandon(&mut cx, reason);
+        }
         let has_lease = self.gate.has_lease(now);
         if has_lease != self.had_lease {
             self.had_lease = has_lease;

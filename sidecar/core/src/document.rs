@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterUid, MemberId, ViewNumber};
+use crate::member::Member;
 use crate::view::{Replicas, View};
 
 /// The document format that this build writes; it reads [`FORMAT`] and the one before.
@@ -26,6 +27,10 @@ pub struct Document {
     pub view: View,
     /// Older views in which somebody might still hold a lease, oldest first (S-1).
     pub unsealed: Vec<UnsealedView>,
+    /// Members of unsealed views that are not in the view any more: who they were, so that a newer incarnation still
+    /// proves their end.
+    #[serde(default)]
+    pub departed: Vec<Member>,
     /// Proofs of death and releases, kept while a view that counts the member is not sealed (P-1).
     pub proofs: BTreeMap<MemberId, Proof>,
     /// What all members must agree on.

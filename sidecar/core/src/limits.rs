@@ -9,6 +9,8 @@ pub struct Limits {
     pub operations_in_flight: usize,
     /// Writes of one group ordered but not stable; one more is refused as overloaded.
     pub pending_writes_per_group: usize,
+    /// Their bytes, before the one that passes it; with a largest value it must stay below what a frame carries.
+    pub pending_bytes_per_group: usize,
     /// Bytes of all writes ordered but not stable.
     pub pending_bytes: usize,
     /// Results of operations with an app's `Idempotency-Key` remembered per group.
@@ -42,6 +44,7 @@ impl Default for Limits {
         Limits {
             operations_in_flight: 16_384,
             pending_writes_per_group: 4_096,
+            pending_bytes_per_group: 4 << 20,
             pending_bytes: 64 << 20,
             keyed_results_per_group: 4_096,
             keyed_result_life: Duration::from_secs(120),

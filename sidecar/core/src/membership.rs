@@ -111,6 +111,7 @@ pub(crate) struct Membership {
     next_call: u64,
     registry_ok: Option<Time>,
     registry_failed: bool,
+    registry_behind: bool,
     retry_at: Time,
     waits_for: Option<&'static str>,
 
@@ -171,6 +172,7 @@ impl Membership {
             next_call: 0,
             registry_ok: None,
             registry_failed: false,
+            registry_behind: false,
             retry_at: Time::ZERO,
             waits_for: None,
             joiners: BTreeMap::new(),
@@ -203,6 +205,11 @@ impl Membership {
 
     pub(crate) fn confirmed_past(&self) -> ViewNumber {
         self.confirmed_past
+    }
+
+    /// A node that is no member and reaches nobody can have nothing decided.
+    pub(crate) fn reaches_nobody(&self) -> bool {
+        !self.is_member() && self.reached.is_empty()
     }
 
     pub(crate) fn registry_ok(&self) -> bool {

@@ -155,9 +155,9 @@ pub enum Message {
         part: u64,
         /// Records at their present versions.
         writes: Vec<Write>,
-        /// Whether this is the last part; then `results` holds the remembered results too.
+        /// Whether this is the last part.
         last: bool,
-        /// Remembered results of operations.
+        /// Remembered results of operations; they follow the records.
         results: Vec<RememberedResult>,
         /// The watermark.
         stable: Version,

@@ -203,6 +203,7 @@ pub(crate) mod tests {
                 next_joined: 2,
             },
             unsealed: Vec::new(),
+            departed: Vec::new(),
             proofs: BTreeMap::new(),
             agreed: Agreed { segments: 4, hash: HASH_RULE.into(), caches: Vec::new(), timing: Timing::default() },
         }

@@ -1,7 +1,8 @@
 //! Kind `file`: one JSON document at a path, for members that share a machine.
 //!
-//! Beside the document `registry` lie `registry.lock`, which is locked for the moment of a change, and
-//! `registry.authority`, the certificate authority's secret. A change is written to a draft, brought to disk, and
+//! Beside the document `registry` lie `registry.lock`, which is locked for the moment of a change,
+//! `registry.authority`, the certificate authority's secret, and `registry.created`, which keeps a member that starts
+//! while the document is away from making another (two clusters would serve the same keys). A change is written to a draft, brought to disk, and
 //! only then, under the lock and after a fresh read, put in the document's place by one rename. So a reader needs no
 //! lock, a crash at any step leaves the old or the new document, and a process that is stopped in the middle of a
 //! change holds the lock with a probability that is as small as that moment.
@@ -129,6 +130,8 @@ struct Files {
     document: OsString,
     authority: OsString,
     lock: OsString,
+    /// Says that the document was created once: one that is missing then was lost, and is not made anew.
+    created: OsString,
     lock_wait: Duration,
     /// Whether drafts that crashed processes left were swept; once is enough, since each crash is followed by a start.
     swept: AtomicBool,
@@ -152,6 +155,7 @@ impl Files {
             document: name.to_owned(),
             authority: beside(".authority"),
             lock: beside(".lock"),
+            created: beside(".created"),
             lock_wait,
             swept: AtomicBool::new(false),
             path,
@@ -175,12 +179,40 @@ impl Files {
         let draft =
             folder.draft(&self.document, &bytes).map_err(|e| self.unavailable("writing the new document", e))?;
         let lock = self.lock(&folder)?;
+        if self.was_created(&folder)? && self.document(&folder)?.is_none() {
+            return Err(RegistryError::Corrupt { place: self.place(), fault: self.lost() });
+        }
         if !draft.publish(&self.document).map_err(|e| self.unknown("putting the new document in place", e))? {
             return self.document(&folder).map(Swap::Conflict);
         }
+        self.mark_created(&folder)?;
         drop(lock);
         folder.sync().map_err(|e| self.unknown("bringing the folder to disk", e))?;
         Ok(Swap::Done)
+    }
+
+    fn was_created(&self, folder: &Folder) -> Result<bool, RegistryError> {
+        Ok(self.content(folder, &self.created, MAX_DOCUMENT_BYTES)?.is_some())
+    }
+
+    /// A crash between the document and its mark leaves a document without mark: the next change makes it up.
+    fn mark_created(&self, folder: &Folder) -> Result<(), RegistryError> {
+        if self.was_created(folder)? {
+            return Ok(());
+        }
+        let text = b"The document beside this file was created once. Remove both to begin a new cluster.\n";
+        let draft =
+            folder.draft(&self.created, text).map_err(|e| self.unknown("marking the document as created", e))?;
+        draft.publish(&self.created).map_err(|e| self.unknown("marking the document as created", e))?;
+        Ok(())
+    }
+
+    fn lost(&self) -> String {
+        let mark = self.folder.join(&self.created);
+        format!(
+            "the document is missing although it was created once; put it back, or remove {} to begin a new cluster",
+            mark.display()
+        )
     }
 
     fn swap(&self, expected: &Expected, next: &Document) -> Result<Swap, RegistryError> {
@@ -203,6 +235,7 @@ impl Files {
         if !draft.replace(&self.document).map_err(|e| self.unknown("putting the new document in place", e))? {
             return self.document(&folder).map(Swap::Conflict);
         }
+        self.mark_created(&folder)?;
         drop(lock);
         folder.sync().map_err(|e| self.unknown("bringing the folder to disk", e))?;
         Ok(Swap::Done)

@@ -51,6 +51,7 @@ pub fn of_size(cluster: ClusterUid, members: u16, segments: u16) -> Document {
             next_joined: u64::from(members),
         },
         unsealed: Vec::new(),
+        departed: Vec::new(),
         proofs: BTreeMap::new(),
         agreed: Agreed {
             segments,

@@ -212,12 +212,12 @@ impl Entry {
         self.take_answers(cx, data);
     }
 
-    /// This incarnation ends: whoever waits is told so.
-    pub(crate) fn abandon(&mut self, cx: &mut Context<'_>) {
+    /// Nothing can be decided any more: whoever waits is told so.
+    pub(crate) fn abandon(&mut self, cx: &mut Context<'_>, reason: RefusalReason) {
         self.due.clear();
         for outgoing in std::mem::take(&mut self.operations).into_values() {
             let applied = if outgoing.open.is_empty() { Applied::No } else { Applied::Unknown };
-            refuse(cx, outgoing.ticket, RefusalReason::NoLease, applied);
+            refuse(cx, outgoing.ticket, reason, applied);
         }
     }
 

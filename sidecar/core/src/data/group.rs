@@ -58,6 +58,8 @@ pub(super) struct Primary {
     pub(super) waits_since: Option<Time>,
     /// Writes not acknowledged by all, or behind such a one, by counter.
     pub(super) pending: BTreeMap<u64, Pending>,
+    /// Their bytes.
+    pub(super) pending_bytes: usize,
     /// For each key with pending writes, their counters in order.
     pub(super) dirty: BTreeMap<CacheKey, VecDeque<u64>>,
     /// Answers held back while there is no lease.
@@ -163,6 +165,7 @@ impl Primary {
             dropped,
             waits_since: None,
             pending: BTreeMap::new(),
+            pending_bytes: 0,
             dirty: BTreeMap::new(),
             parked: Vec::new(),
             sending: BTreeMap::new(),

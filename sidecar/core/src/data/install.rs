@@ -26,9 +26,7 @@ impl<S: Storage> Data<S> {
         self.pending_bytes = 0;
         for index in 0..self.groups.len() {
             self.take_role(cx, view, index, present);
-            let bytes: usize =
-                self.groups[index].primary().map(|p| p.pending.values().map(|w| w.bytes).sum()).unwrap_or(0);
-            self.pending_bytes += bytes;
+            self.pending_bytes += self.groups[index].primary().map_or(0, |p| p.pending_bytes);
         }
         self.filling.retain(|g| matches!(self.groups[g.index()].role, Role::Incoming(_)));
         self.resend_pulls(cx);

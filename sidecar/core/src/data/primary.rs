@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::group::{Group, Pending, Waiter};
 use super::owner::write_of;
 use super::results::Known;
+use super::transfer::result_bytes;
 use super::{Asker, Data};
 use crate::context::Context;
 use crate::evaluate::{Decision, decide};
@@ -201,7 +202,9 @@ impl<S: Storage> Data<S> {
         if !self.has_lease(cx.now) {
             return Some(RefusalReason::NoLease);
         }
-        let full = primary.pending.len() >= cx.limits.pending_writes_per_group;
+        // One more may be as large as a value; all together must fit one message of a promotion.
+        let full = primary.pending.len() >= cx.limits.pending_writes_per_group
+            || primary.pending_bytes >= cx.limits.pending_bytes_per_group;
         (full || self.pending_bytes >= cx.limits.pending_bytes).then_some(RefusalReason::Overloaded)
     }
 
@@ -255,7 +258,8 @@ impl<S: Storage> Data<S> {
         let Some(primary) = g.primary_mut() else { return };
         let counter = held.version.counter;
         let value_bytes = |e: &Option<StoredEntry>| e.as_ref().map_or(0, |e| e.value.len());
-        let bytes = held.key.key.len() + value_bytes(&held.entry) + value_bytes(&held.before);
+        let results: usize = held.results.iter().map(result_bytes).sum();
+        let bytes = held.key.key.len() + value_bytes(&held.entry) + value_bytes(&held.before) + results;
         let write = write_of(&held.key, held.version, held.entry.as_ref(), held.results.clone(), cx.now);
         for &to in &primary.replicas {
             cx.send(to, Message::Replicate { group, writes: vec![write.clone()], stable });
@@ -275,6 +279,7 @@ impl<S: Storage> Data<S> {
             done: false,
         };
         primary.pending.insert(counter, pending);
+        primary.pending_bytes += bytes;
         self.pending_bytes += bytes;
         self.settle(cx, group, Some(counter));
     }
@@ -347,6 +352,7 @@ impl<S: Storage> Data<S> {
             }
             let pending = first.remove();
             self.pending_bytes = self.pending_bytes.saturating_sub(pending.bytes);
+            primary.pending_bytes = primary.pending_bytes.saturating_sub(pending.bytes);
             stable = Some(pending.version);
         }
         let empty = primary.pending.is_empty();

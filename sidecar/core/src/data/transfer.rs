@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::event::Notice;
 use crate::ids::{GroupId, MemberId, Version, ViewNumber};
 use crate::message::{Message, RememberedResult, Write, WriteBody};
+use crate::operation::Outcome;
 use crate::storage::{CacheKey, Storage};
 use crate::time::Time;
 
@@ -34,7 +35,9 @@ impl Filling {
 pub(super) struct Sending {
     transfer: u64,
     keys: Vec<CacheKey>,
-    /// Where the part last sent, and the one after it, begin.
+    /// Remembered results, sent after the keys; taken when those have been.
+    results: Option<Vec<RememberedResult>>,
+    /// Where the part last sent, and the one after it, begin, in keys and then results.
     part: u64,
     begins: usize,
     ends: usize,
@@ -97,7 +100,7 @@ impl<S: Storage> Data<S> {
             return;
         }
         if newer {
-            primary.sending.insert(from, Sending { transfer, keys, part: 0, begins: 0, ends: 0 });
+            primary.sending.insert(from, Sending { transfer, keys, results: None, part: 0, begins: 0, ends: 0 });
         } else if !same {
             return;
         }
@@ -128,9 +131,21 @@ impl<S: Storage> Data<S> {
             }
             at += 1;
         }
+        let mut carried = Vec::new();
+        if at >= sending.keys.len() {
+            let all = sending.results.get_or_insert_with(|| results.up_to(stable.counter));
+            for result in &all[at - sending.keys.len()..] {
+                if bytes >= cx.limits.transfer_chunk_bytes {
+                    break;
+                }
+                bytes += result_bytes(result);
+                carried.push(result.clone());
+                at += 1;
+            }
+        }
         sending.ends = at;
-        let last = at >= sending.keys.len();
-        let results = if last { results.up_to(stable.counter) } else { Vec::new() };
+        let last = sending.results.as_ref().is_some_and(|all| at >= sending.keys.len() + all.len());
+        let results = carried;
         let (transfer, part) = (sending.transfer, sending.part);
         cx.send(to, Message::Part { group, transfer, part, writes, last, results, stable });
     }
@@ -155,13 +170,13 @@ impl<S: Storage> Data<S> {
                 self.apply(group, &key, write.version, entry_of(write, cx.now));
             }
         }
-        if !got.last {
-            self.pull(cx, group);
-            return;
-        }
         let g = &mut self.groups[group.index()];
         for result in &got.results {
             g.results.applied(result, &cx.limits, cx.now);
+        }
+        if !got.last {
+            self.pull(cx, group);
+            return;
         }
         if let Role::Incoming(filling) = &mut g.role {
             filling.complete = true;
@@ -182,6 +197,15 @@ impl<S: Storage> Data<S> {
             self.pull(cx, group);
         }
     }
+}
+
+/// About how many bytes a result takes in a message.
+pub(super) fn result_bytes(result: &RememberedResult) -> usize {
+    let previous = match &result.outcome {
+        Outcome::Stored { previous, .. } | Outcome::Deleted { previous } => previous.as_ref(),
+        _ => None,
+    };
+    64 + previous.map_or(0, |p| p.value.len())
 }
 
 fn value_len(write: &Write) -> usize {

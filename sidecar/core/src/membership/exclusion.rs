@@ -277,8 +277,11 @@ impl Membership {
         let unsealed = sealing::unsealed(candidates.filter(|u| !u.members.is_empty()), &Aged(self, now));
         let mut proofs = document.proofs.clone();
         proofs.extend(self.dead.iter().map(|(id, death)| (*id, death.proof)));
-        proofs.retain(|id, _| view.contains(*id) || unsealed.iter().any(|u| u.members.contains(id)));
-        Document { revision: document.revision + 1, view, unsealed, proofs, ..document.clone() }
+        let counted = |id: &MemberId| unsealed.iter().any(|u| u.members.contains(id));
+        proofs.retain(|id, _| view.contains(*id) || counted(id));
+        let before = document.departed.iter().chain(&document.view.members);
+        let departed = before.filter(|m| !view.contains(m.id) && counted(&m.id)).cloned().collect();
+        Document { revision: document.revision + 1, view, unsealed, departed, proofs, ..document.clone() }
     }
 
     /// The swap lost a race, or its answer was lost and the registry still shows the old document: the votes hold

@@ -10,7 +10,11 @@ use crate::event::{Effect, Notice};
 use crate::ids::{MemberId, ViewNumber};
 use crate::message::Message;
 use crate::snapshot::Participation;
+use crate::time::Time;
 use crate::view::View;
+
+/// How long proofs outlive the views that they are known to count in.
+const KEEP_PROOFS: Duration = Duration::from_secs(60);
 
 impl Membership {
     /// Installs a newer view (V-8): leaves the old one's lease, votes and proposals behind.
@@ -34,7 +38,7 @@ impl Membership {
         let members: Vec<MemberId> = view.ids().collect();
         self.lease.install(view.number, members.clone(), self.timing, cx.now);
         let in_order = before.iter().flat_map(|b| b.ids()).all(|id| view.contains(id) || self.stopped.contains(&id));
-        self.forget_outsiders(&view);
+        self.forget_outsiders(cx.now, &view);
         self.waits_for = None;
         self.changed_at = cx.now;
         self.report_installed(cx, before.as_deref(), &view, in_order);
@@ -78,7 +82,7 @@ impl Membership {
         cx.confirmed_past = self.confirmed_past;
     }
 
-    fn forget_outsiders(&mut self, view: &View) {
+    fn forget_outsiders(&mut self, now: Time, view: &View) {
         let unsealed: BTreeSet<MemberId> =
             self.document.iter().flat_map(|d| d.unsealed.iter()).flat_map(|u| u.members.iter().copied()).collect();
         let matters = |id: &MemberId| view.contains(*id) || unsealed.contains(id);
@@ -86,7 +90,8 @@ impl Membership {
         self.unreachable.retain(|id| view.contains(*id));
         self.stuck.clear();
         self.reports.clear();
-        self.dead.retain(|id, _| matters(id));
+        // The document at hand may be older than the view, so a proof is kept for a while in any case.
+        self.dead.retain(|id, death| matters(id) || now.since(death.learned) < KEEP_PROOFS);
         self.joiners.retain(|id, _| !view.contains(*id));
         self.in_sync.clear();
         self.leaving.retain(|id, _| view.contains(*id));

@@ -78,8 +78,8 @@ impl Membership {
         }
         if self.setup.exclusive {
             let mine = &self.setup.me;
-            let ended: Vec<MemberId> =
-                document.view.members.iter().filter(|m| mine.proves_end_of(m)).map(|m| m.id).collect();
+            let counted = document.view.members.iter().chain(&document.departed);
+            let ended: Vec<MemberId> = counted.filter(|m| mine.proves_end_of(m)).map(|m| m.id).collect();
             for member in ended {
                 self.learn_death(cx, member, Proof::NewerIncarnation);
             }
@@ -110,8 +110,17 @@ impl Membership {
         let agreed = self.setup.agreed.clone();
         let view = placement::start(ViewNumber(1), self.setup.me.clone(), classes(&self.setup), agreed.segments, 1);
         let proofs = std::collections::BTreeMap::new();
-        let document =
-            Document { format: FORMAT, cluster, revision: 1, ballot: 0, view, unsealed: Vec::new(), proofs, agreed };
+        let document = Document {
+            format: FORMAT,
+            cluster,
+            revision: 1,
+            ballot: 0,
+            view,
+            unsealed: Vec::new(),
+            departed: Vec::new(),
+            proofs,
+            agreed,
+        };
         let document = Arc::new(document);
         self.task = Task::Change(Arc::clone(&document));
         self.change_began = Some(cx.now);
@@ -190,8 +199,11 @@ impl Membership {
             return;
         }
         if exclusive {
-            for old in view.members.iter().filter(|m| member.proves_end_of(m)) {
-                self.learn_death(cx, old.id, Proof::NewerIncarnation);
+            let departed = self.document.iter().flat_map(|d| &d.departed);
+            let counted = view.members.iter().chain(departed);
+            let ended: Vec<MemberId> = counted.filter(|m| member.proves_end_of(m)).map(|m| m.id).collect();
+            for old in ended {
+                self.learn_death(cx, old, Proof::NewerIncarnation);
             }
         }
         if let Some(formerly) = formerly {

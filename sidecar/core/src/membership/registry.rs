@@ -76,10 +76,13 @@ impl Membership {
             }
         };
         if behind {
-            cx.notice(Notice::RegistryBehind);
+            if !std::mem::replace(&mut self.registry_behind, true) {
+                cx.notice(Notice::RegistryBehind);
+            }
             self.registry_failed = true;
             return None;
         }
+        self.registry_behind = false;
         let found = found?;
         self.document = Some(Arc::clone(&found));
         for (&member, &proof) in &found.proofs {

@@ -95,7 +95,7 @@ impl Membership {
     }
 
     fn silent_too_long(&self, now: Time, member: MemberId, limit: Duration) -> bool {
-        let heard = self.lease.last_heard(member).unwrap_or(Time::ZERO).max(self.heard_floor);
+        let heard = self.lease.last_heard(member, now).unwrap_or(Time::ZERO).max(self.heard_floor);
         now.since(heard) > limit
     }
 
