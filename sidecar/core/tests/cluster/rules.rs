@@ -346,3 +346,17 @@ fn a_copy_begins_afresh_under_another_primary() {
     };
     assert_eq!(copies(&world, 2), copies(&world, 3));
 }
+
+/// C-1: what is settled stays settled: no change is made where nothing is to be changed.
+#[test]
+fn a_settled_cluster_makes_no_changes() {
+    let mut world = World::of(3, TWO);
+    for leaver in [3, 2] {
+        world.step(leaver, Event::Drain);
+        world.until("left", |w| w.nodes[&leaver].left);
+        world.run(Duration::from_secs(2));
+        let swaps = world.swaps.len();
+        world.run(Duration::from_secs(3));
+        assert_eq!(world.swaps.len(), swaps, "after the leave of {leaver}");
+    }
+}
