@@ -10,7 +10,7 @@ const CACHES: &[&str] = &["caches.sessions.mode=distributed", "caches.sessions.o
 #[test]
 fn everything_is_readable_everywhere_after_a_drain_and_after_the_end() {
     let folder = tempfile::tempdir().unwrap();
-    let mut members = cluster(folder.path(), &["a", "b", "c"], CACHES);
+    let mut members = cluster(folder.path(), &["a", "b", "c"], CACHES, 1);
     let keys: Vec<String> = (0..40).map(|i| format!("key-{i}")).collect();
     for (i, key) in keys.iter().enumerate() {
         members[i % 3].entry("sessions", key).put(key);

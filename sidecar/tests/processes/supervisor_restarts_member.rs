@@ -53,7 +53,7 @@ fn without_a_registry_the_end_is_orderly_too() {
 fn a_paused_member_begins_again_in_the_same_process() {
     let folder = tempfile::tempdir().unwrap();
     let caches = ["caches.sessions.mode=distributed"];
-    let members = cluster(folder.path(), &["a", "b", "c"], &caches);
+    let members = cluster(folder.path(), &["a", "b", "c"], &caches, 2);
     members[0].entry("sessions", "k").put("v");
     let process = members[1].member();
     kill_process(process, Signal::STOP).unwrap();

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -43,10 +44,23 @@ pub(crate) struct Sidecar {
     pub(crate) admin: SocketAddr,
 }
 
-/// Ports that were free a moment ago, all different.
+/// Ports that nobody listens on, never the same twice in this process. Below the range that the kernel takes outgoing
+/// connections' ports from: one of those, of another test, would be in the way for as long as it lives.
 fn free_ports<const N: usize>() -> [u16; N] {
-    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
-    held.map(|listener| listener.local_addr().unwrap().port())
+    const FIRST: u32 = 20_000;
+    const COUNT: u32 = 10_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run at one time begin apart.
+    let start = std::process::id().wrapping_mul(97);
+    std::array::from_fn(|_| {
+        loop {
+            let offset = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+            let port = u16::try_from(FIRST + offset).unwrap();
+            if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+                return port;
+            }
+        }
+    })
 }
 
 impl Sidecar {
@@ -105,6 +119,15 @@ impl Sidecar {
     /// Waits until apps should be sent here.
     pub(crate) fn ready(&self) {
         self.expect("ready", || request(self.admin, "GET", "/readyz", b"").filter(|answer| answer.status == 200));
+    }
+
+    /// Groups of which this member holds a complete copy.
+    fn complete_copies(&self) -> u64 {
+        let metrics = request(self.admin, "GET", "/metrics", b"").map(|answer| answer.body).unwrap_or_default();
+        let metrics = String::from_utf8(metrics).unwrap();
+        let groups = metrics.lines().filter_map(|line| line.strip_prefix("sidegrid_groups{state=\""));
+        let complete = groups.filter(|line| line.starts_with("primary") || line.starts_with("owner"));
+        complete.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
     /// The process that was started: the supervisor, under `serve`.
@@ -238,8 +261,12 @@ pub(crate) fn member_settings(registry: &Path, name: &str, caches: &[&str]) -> V
     settings
 }
 
-/// Members of one cluster, each in sight of all.
-pub(crate) fn cluster(registry: &Path, names: &[&str], caches: &[&str]) -> Vec<Sidecar> {
+/// Segments of a cluster that says nothing else.
+const SEGMENTS: u64 = 256;
+
+/// Members of one cluster, each in sight of all, once each segment has `copies` complete copies over all classes of
+/// caches: before that, the death of one member may rightly lose something.
+pub(crate) fn cluster(registry: &Path, names: &[&str], caches: &[&str], copies: u64) -> Vec<Sidecar> {
     let members: Vec<Sidecar> = names
         .iter()
         .map(|name| {
@@ -247,9 +274,18 @@ pub(crate) fn cluster(registry: &Path, names: &[&str], caches: &[&str]) -> Vec<S
             Sidecar::start("serve", &settings.iter().map(String::as_str).collect::<Vec<_>>())
         })
         .collect();
-    for member in &members {
-        member.logged(&format!(": {} member", names.len()));
-        member.ready();
+    let complete = format!(": {} member", names.len());
+    let all_see_all = std::panic::catch_unwind(|| {
+        eventually("all see all", || members.iter().all(|member| member.log().contains(&complete)).then_some(()));
+    });
+    if all_see_all.is_err() {
+        let logs: Vec<String> = members.iter().map(Sidecar::log).collect();
+        panic!("never one cluster:\n{}", logs.join("\n"));
     }
+    members.iter().for_each(Sidecar::ready);
+    members[0].expect("every copy to be complete", || {
+        let complete: u64 = members.iter().map(Sidecar::complete_copies).sum();
+        (complete == SEGMENTS * copies).then_some(())
+    });
     members
 }

@@ -10,7 +10,7 @@ const CACHES: &[&str] =
 #[test]
 fn what_is_written_at_one_is_read_at_all_and_survives_a_killed_member() {
     let folder = tempfile::tempdir().unwrap();
-    let members = cluster(folder.path(), &["a", "b", "c"], CACHES);
+    let members = cluster(folder.path(), &["a", "b", "c"], CACHES, 5);
     let keys: Vec<String> = (0..30).map(|i| format!("key-{i}")).collect();
     for (i, key) in keys.iter().enumerate() {
         for cache in ["sessions", "work"] {
@@ -38,4 +38,7 @@ fn what_is_written_at_one_is_read_at_all_and_survives_a_killed_member() {
     });
     all_readable();
     members[1].ready();
+    for survivor in [&members[0], &members[2]] {
+        survivor.quiet(&["b is suspected"]);
+    }
 }

@@ -62,7 +62,7 @@ impl Membership {
             drain.asked_at = cx.now;
         }
         let Some(view) = self.view.clone() else { return };
-        if stopped && view.members.len() == 1 {
+        if stopped && member && view.members.len() == 1 {
             self.swap_last_out(cx);
         } else if stopped {
             for to in view.others(cx.me) {

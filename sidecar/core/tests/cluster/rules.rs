@@ -350,13 +350,22 @@ fn a_copy_begins_afresh_under_another_primary() {
 /// C-1: what is settled stays settled: no change is made where nothing is to be changed.
 #[test]
 fn a_settled_cluster_makes_no_changes() {
-    let mut world = World::of(3, TWO);
-    for leaver in [3, 2] {
+    for replicas in [Replicas::Count(1), TWO, Replicas::All] {
+        settled_makes_no_changes(replicas, [3, 2]);
+        // The coordinator among them.
+        settled_makes_no_changes(replicas, [3, 1]);
+    }
+}
+
+fn settled_makes_no_changes(replicas: Replicas, leavers: [u64; 2]) {
+    let mut world = World::of(3, replicas);
+    for leaver in leavers {
         world.step(leaver, Event::Drain);
-        world.until("left", |w| w.nodes[&leaver].left);
-        world.run(Duration::from_secs(2));
+        world.until("removed", |w| w.swaps.last().is_some_and(|d| !d.view.contains(MemberId(leaver))));
+        world.run(Duration::from_millis(100));
         let swaps = world.swaps.len();
         world.run(Duration::from_secs(3));
-        assert_eq!(world.swaps.len(), swaps, "after the leave of {leaver}");
+        assert_eq!(world.swaps.len(), swaps, "after the leave of {leaver} somebody changed the view again");
+        assert!(world.nodes[&leaver].left);
     }
 }
