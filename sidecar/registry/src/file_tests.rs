@@ -59,7 +59,7 @@ fn all_is_for_the_owner_alone() {
     let place = Place::created();
     place.files.create_authority(Secret::new(b"key".to_vec())).unwrap();
     assert!(place.swap().unwrap().is_done());
-    assert_eq!(place.names(), ["registry", "registry.authority", "registry.lock"]);
+    assert_eq!(place.names(), ["registry", "registry.authority", "registry.created", "registry.lock"]);
     for name in place.names() {
         let mode = fs::metadata(place.dir.path().join("state").join(&name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
@@ -89,7 +89,7 @@ fn what_a_crash_leaves_is_ignored_and_cleaned() {
     assert!(restarted.authority().unwrap().is_none());
     assert!(restarted.swap(&document().expected(), &next()).unwrap().is_done());
     assert_eq!(restarted.read().unwrap(), Some(next()));
-    assert_eq!(place.names(), ["registry", "registry.lock"]);
+    assert_eq!(place.names(), ["registry", "registry.created", "registry.lock"]);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn a_held_lock_ends_the_wait_and_changes_nothing_but_does_not_stop_readers() {
     let error = place.swap().unwrap_err();
     assert_eq!((error.reason(), error.is_retryable()), ("unavailable", true));
     assert_eq!(place.files.read().unwrap(), Some(document()));
-    assert_eq!(place.names(), ["registry", "registry.lock"]);
+    assert_eq!(place.names(), ["registry", "registry.created", "registry.lock"]);
     drop(held);
     assert!(place.swap().unwrap().is_done());
 }

@@ -41,10 +41,11 @@ pub trait Registry: Send + Sync {
     /// [`RegistryError::Unavailable`], [`RegistryError::Corrupt`] or [`RegistryError::Format`].
     async fn read(&self) -> Result<Option<Document>, RegistryError>;
 
-    /// Creates the document; conflicts with any document that is there.
+    /// Creates the document; conflicts with any document that is there. One that was created once and is missing is not
+    /// made anew: whoever starts meanwhile would make a second cluster.
     ///
     /// # Errors
-    /// Any [`RegistryError`].
+    /// Any [`RegistryError`]; [`RegistryError::Corrupt`] when the document was lost.
     async fn create(&self, document: Document) -> Result<Swap, RegistryError>;
 
     /// Replaces the document by `next` if a fresh read matches `expected` in cluster uid, view, ballot and revision

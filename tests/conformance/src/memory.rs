@@ -29,6 +29,8 @@ pub enum MemoryFault {
     CreateNotAtomic,
     /// Creates by a swap.
     SwapCreates,
+    /// Creates a second time after the document was lost.
+    CreatesAnew,
     /// Shows an instance the document that it saw last, if that is newer.
     ShowsNewest,
     /// Shows a missing document as the one that was there.
@@ -45,7 +47,7 @@ pub enum MemoryFault {
 
 impl MemoryFault {
     /// All of them.
-    pub const ALL: [MemoryFault; 15] = [
+    pub const ALL: [MemoryFault; 16] = [
         MemoryFault::IgnoresCluster,
         MemoryFault::IgnoresView,
         MemoryFault::IgnoresBallot,
@@ -55,6 +57,7 @@ impl MemoryFault {
         MemoryFault::CreateOverwrites,
         MemoryFault::CreateNotAtomic,
         MemoryFault::SwapCreates,
+        MemoryFault::CreatesAnew,
         MemoryFault::ShowsNewest,
         MemoryFault::HidesMissing,
         MemoryFault::LandsLate,
@@ -67,6 +70,7 @@ impl MemoryFault {
 #[derive(Debug, Default)]
 struct Held {
     document: Option<Document>,
+    was_created: bool,
     authority: Option<Secret>,
     late: Option<Late>,
     seen: Option<Document>,
@@ -216,6 +220,11 @@ impl Registry for Memory {
         {
             return Ok(Swap::Conflict(held.document.clone()));
         }
+        if held.was_created && held.document.is_none() && !self.has(MemoryFault::CreatesAnew) {
+            let fault = "the document is missing although it was created once".to_owned();
+            return Err(RegistryError::Corrupt { place: "memory".to_owned(), fault });
+        }
+        held.was_created = true;
         held.document = Some(document);
         Ok(Swap::Done)
     }

@@ -125,7 +125,8 @@ pub(crate) async fn refuses_what_can_not_follow(place: &impl Place) {
     must_show(&*registry, Some(&one), "a refusal changes nothing").await;
 }
 
-/// A document that went missing stays missing; only a creation makes one (G-3 is up to the members).
+/// A document that went missing stays missing: a member that starts meanwhile would otherwise make a second cluster of
+/// the same name (G-3 is up to the members that run).
 pub(crate) async fn missing_is_reported_not_repaired(place: &impl Place) {
     let registry = place.open();
     let one = created(&*registry).await;
@@ -135,6 +136,9 @@ pub(crate) async fn missing_is_reported_not_repaired(place: &impl Place) {
         must_show(&**instance, None, "the document is missing").await;
         let outcome = instance.swap(two.expected(), next(&two, "b")).await.expect("swapping");
         must_conflict(&outcome, None, "a swap never creates");
+        must_show(&**instance, None, "the document is still missing").await;
+        let error = instance.create(first(one.cluster, 1)).await.expect_err("what was created once is not made anew");
+        assert_eq!(error.reason(), "corrupt", "{error}");
         must_show(&**instance, None, "the document is still missing").await;
     }
     place.tamper(Some(&two)).await;

@@ -126,7 +126,11 @@ async fn kill_9_in_the_middle_loses_nothing_and_stops_nobody() {
     let last = last(&*registry).await;
     check_but_for_the_killed(history, &one, &last);
     assert!(place.open().swap(last.expected(), next(&last, "after")).await.unwrap().is_done());
-    assert_eq!(place.names(), ["registry", "registry.lock"], "what the killed left is cleaned by the next process");
+    assert_eq!(
+        place.names(),
+        ["registry", "registry.created", "registry.lock"],
+        "what the killed left is cleaned by the next process"
+    );
 }
 
 /// Each killed process may have made one change more than it could print.
@@ -163,11 +167,11 @@ async fn half_a_document_is_never_seen() {
     assert_eq!(limited.rest().await, [], "it can't be done");
     const SIGXFSZ: i32 = 25;
     assert_eq!(limited.ended().await.signal(), Some(SIGXFSZ));
-    assert_eq!(place.names().len(), 3, "the document, its lock and half a draft: {:?}", place.names());
+    assert_eq!(place.names().len(), 4, "the document, its lock, its mark and half a draft: {:?}", place.names());
     let registry = place.open();
     assert!(last(&*registry).await == one);
     assert!(registry.swap(one.expected(), next(&one, "after")).await.unwrap().is_done());
-    assert_eq!(place.names(), ["registry", "registry.lock"], "the half draft is cleaned");
+    assert_eq!(place.names(), ["registry", "registry.created", "registry.lock"], "the half draft is cleaned");
 }
 
 /// P-1: the lock is free at once when its holder was killed and waited for, as the supervisor does, and its next
