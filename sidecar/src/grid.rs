@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -52,6 +54,19 @@ pub(crate) struct Live {
     pub(crate) gate: Arc<Gate>,
     pub(crate) store: Arc<Store>,
     pub(crate) submits: mpsc::Sender<Submit>,
+    /// Its copies were complete once. Copies that are moved to it later do not take it out of service again.
+    pub(crate) filled: AtomicBool,
+}
+
+impl Live {
+    /// Whether the next member may be restarted as far as this one's copies go: whoever waits for one to be ready before
+    /// it restarts the next must not meet copies that are still on their way.
+    fn is_filled(&self, snapshot: &Snapshot) -> bool {
+        if !self.filled.load(Relaxed) && snapshot.groups.incoming == 0 && snapshot.groups.promoting == 0 {
+            self.filled.store(true, Relaxed);
+        }
+        self.filled.load(Relaxed)
+    }
 }
 
 /// Where the process stands in its life.
@@ -296,15 +311,15 @@ impl Grid {
         }
         let live = self.0.live.load();
         let Some(live) = live.as_ref() else { return not("joining") };
-        match self.0.snapshot.load().participation {
+        let snapshot = self.0.snapshot.load();
+        match snapshot.participation {
             Participation::Joining => not("joining"),
             Participation::Leaving => not("draining"),
             Participation::Superseded => not("superseded"),
             Participation::Client => Readiness { ready: true, reason: "ready" },
-            Participation::Member if live.gate.has_lease(self.0.clock.now()) => {
-                Readiness { ready: true, reason: "ready" }
-            }
-            Participation::Member => not("no-lease"),
+            Participation::Member if !live.gate.has_lease(self.0.clock.now()) => not("no-lease"),
+            Participation::Member if !live.is_filled(&snapshot) => not("filling"),
+            Participation::Member => Readiness { ready: true, reason: "ready" },
         }
     }
 
@@ -378,7 +393,13 @@ mod tests {
         let groups = grid.classes().groups();
         let store = Arc::new(Store::new(StoreSettings { groups, caches: vec![Default::default()], seed: 1 }));
         let (submits, queued) = mpsc::channel(queue);
-        grid.attach(Live { id: MemberId(7), gate: Arc::new(Gate::new(groups)), store, submits });
+        grid.attach(Live {
+            id: MemberId(7),
+            gate: Arc::new(Gate::new(groups)),
+            store,
+            submits,
+            filled: AtomicBool::new(false),
+        });
         queued
     }
 

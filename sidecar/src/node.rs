@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rand::random;
@@ -170,7 +171,8 @@ impl Node {
         };
         self.passed("the mesh runs");
         let (submits_sender, submits) = mpsc::channel(SUBMITS);
-        self.node.grid.attach(Live { id, gate: core.gate(), store, submits: submits_sender });
+        let filled = AtomicBool::new(false);
+        self.node.grid.attach(Live { id, gate: core.gate(), store, submits: submits_sender, filled });
         let formerly = self.formerly.replace(id);
         let sources =
             Sources { submits, inbound, drain: self.drain.clone(), stopping: self.node.spawner.stopping().clone() };

@@ -63,7 +63,10 @@ impl Membership {
         }
         let Some(view) = self.view.clone() else { return };
         if stopped && member && view.members.len() == 1 {
-            self.swap_last_out(cx);
+            // The swap that takes the last one out carries its release, which must be true (C-4).
+            if released {
+                self.swap_last_out(cx);
+            }
         } else if stopped {
             for to in view.others(cx.me) {
                 cx.send(to, Message::Stopped);
