@@ -40,9 +40,6 @@ struct State {
     /// Released: no ping is answered any more, for good.
     stopped: bool,
     last_turn: Time,
-    /// When pings were last made; a gap is this node's own fault, and silence in it says nothing of others.
-    pinged: Time,
-    heard_floor: Time,
 }
 
 /// What the failure-detection thread does after a ping or echo came in.
@@ -70,8 +67,6 @@ impl Lease {
             blocked: BTreeSet::new(),
             stopped: false,
             last_turn: now,
-            pinged: now,
-            heard_floor: now,
         };
         Lease { gate, bugs, state: Mutex::new(state) }
     }
@@ -83,11 +78,7 @@ impl Lease {
     /// The ping to send now. None while there is nothing to ping for: no view, not a member, or stopped.
     #[must_use]
     pub fn ping(&self, now: Time) -> Option<Ping> {
-        let mut state = self.state();
-        if now.since(state.pinged) > state.timing.suspect / 2 {
-            state.heard_floor = now;
-        }
-        state.pinged = now;
+        let state = self.state();
         let member = state.members.contains(&state.me);
         (member && !state.stopped).then(|| state.ping(now, None))
     }
@@ -176,13 +167,9 @@ impl Lease {
         state.confirmed_past = confirmed_past;
     }
 
-    /// When the peer last echoed, in any view; none for a peer that is no member. While this node itself makes no pings,
-    /// and just after, as if the peer had echoed: the suspecter's own faults prove nothing.
-    pub(crate) fn last_heard(&self, peer: MemberId, now: Time) -> Option<Time> {
-        let state = self.state();
-        let stalled = now.since(state.pinged) > state.timing.suspect / 2;
-        let floor = if stalled { now } else { state.heard_floor };
-        state.heard.get(&peer).map(|heard| floor.max(*heard))
+    /// When the peer last echoed, in any view; none for a peer that is no member.
+    pub(crate) fn last_heard(&self, peer: MemberId) -> Option<Time> {
+        self.state().heard.get(&peer).copied()
     }
 }
 

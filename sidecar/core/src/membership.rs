@@ -120,6 +120,8 @@ pub(crate) struct Membership {
     in_sync: BTreeSet<(GroupId, MemberId)>,
     leaving: BTreeMap<MemberId, Time>,
     stopped: BTreeSet<MemberId>,
+    /// Whom this node, coordinating, let stop last: in which view and when.
+    granted: Option<(ViewNumber, MemberId, Time)>,
     changed_at: Time,
     /// With this view and these leavers, planning came to nothing.
     planned_for: Option<(ViewNumber, BTreeSet<MemberId>)>,
@@ -179,6 +181,7 @@ impl Membership {
             in_sync: BTreeSet::new(),
             leaving: BTreeMap::new(),
             stopped: BTreeSet::new(),
+            granted: None,
             changed_at: now,
             planned_for: None,
             change_began: None,
@@ -248,8 +251,7 @@ impl Membership {
         past: ViewNumber,
     ) -> bool {
         let mine = self.view_number();
-        let known = self.peers.contains_key(&from);
-        if !known && self.peers.len() >= cx.limits.clients {
+        if !self.has_room_for(cx, from) {
             return false;
         }
         let peer = self.peers.entry(from).or_default();
@@ -264,6 +266,14 @@ impl Membership {
         arrived
     }
 
+    /// Members and joiners always have a place in the table of peers; clients while there is one.
+    fn has_room_for(&self, cx: &Context<'_>, peer: MemberId) -> bool {
+        self.peers.contains_key(&peer)
+            || self.peers.len() < cx.limits.clients
+            || self.joiners.contains_key(&peer)
+            || self.view.as_ref().is_some_and(|v| v.contains(peer))
+    }
+
     fn ask_view(&mut self, cx: &mut Context<'_>, from: MemberId) {
         let due = self.announced.get(&from).is_none_or(|at| cx.now.since(*at) >= Duration::from_millis(20));
         if due && from != cx.me {
@@ -274,7 +284,7 @@ impl Membership {
 
     /// Shows our view to a peer behind it, at most once in a short while.
     fn show_view(&mut self, cx: &mut Context<'_>, to: MemberId) {
-        let Some(view) = self.view.clone() else { return };
+        let Some(view) = self.view.clone().filter(|_| self.has_room_for(cx, to)) else { return };
         let peer = self.peers.entry(to).or_default();
         let shown = peer.shown.is_some_and(|(v, at)| v == view.number && cx.now.since(at) < Duration::from_millis(20));
         if !shown && to != cx.me {
@@ -293,7 +303,8 @@ impl Membership {
     ) -> Option<Decided> {
         match message {
             Message::ViewIs(view) => return self.newer(view),
-            Message::ViewRequest => self.show_view(cx, from),
+            // Whoever shows an older view was sent ours already.
+            Message::ViewRequest => {}
             Message::Suspects(suspects) => self.on_report(cx, from, suspects),
             Message::VoteRequest { version, round, suspects } => {
                 self.on_vote_request(cx, from, version, round, suspects);
@@ -308,7 +319,7 @@ impl Membership {
                 cx.effects.push(Effect::JoinRefused(why));
             }
             Message::Leave => self.on_leave(cx, from),
-            Message::LeaveGranted { anyway } => self.on_leave_granted(cx, from, anyway),
+            Message::LeaveGranted { anyway } => self.on_leave_granted(cx, sent_in, anyway),
             Message::Stopped if self.view.as_ref().is_some_and(|v| v.contains(from)) => {
                 self.stopped.insert(from);
             }

@@ -235,6 +235,8 @@ pub struct RememberedResult {
     pub id: OperationId,
     /// The app's `Idempotency-Key`, hashed.
     pub idempotency: Option<u128>,
+    /// All operations of the same entry below this sequence are over: their results need not be remembered.
+    pub over_below: u64,
     /// Version of its write.
     pub version: Version,
     /// What its app is told.

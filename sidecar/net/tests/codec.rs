@@ -124,8 +124,15 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn remembered() -> impl Strategy<Value = RememberedResult> {
-    (operation_id(), any::<Option<u128>>(), version(), outcome())
-        .prop_map(|(id, idempotency, version, outcome)| RememberedResult { id, idempotency, version, outcome })
+    (operation_id(), any::<Option<u128>>(), any::<u64>(), version(), outcome()).prop_map(
+        |(id, idempotency, over_below, version, outcome)| RememberedResult {
+            id,
+            idempotency,
+            over_below,
+            version,
+            outcome,
+        },
+    )
 }
 
 fn write() -> impl Strategy<Value = Write> {

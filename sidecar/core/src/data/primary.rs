@@ -129,6 +129,9 @@ impl<S: Storage> Data<S> {
                 self.wait_on(group, last, Waiter::Again(asker, operation));
             }
             (Some(entry), None) if entry.is_expired(cx.now) => {
+                if let Some(reason) = self.cannot_order(cx, group) {
+                    return self.refuse(cx, None, asker, reason);
+                }
                 self.order(cx, group, key, None, None, Waiter::Tell(asker, Outcome::Absent));
                 self.removed(cx, key, true);
             }
@@ -190,7 +193,8 @@ impl<S: Storage> Data<S> {
                     self.refuse(cx, Some(group), asker, RefusalReason::Full);
                     return;
                 }
-                let result = remembered(asker.id, &operation, version, &outcome);
+                let over_below = self.groups[group.index()].results.known_over(asker.id.entry);
+                let result = remembered(asker.id, over_below, &operation, version, &outcome);
                 self.order(cx, group, key, entry, Some(result), Waiter::Tell(asker, outcome));
             }
         }
@@ -347,7 +351,8 @@ impl<S: Storage> Data<S> {
         let Some(primary) = self.groups[group.index()].primary_mut() else { return };
         let mut stable = None;
         while let Some(first) = primary.pending.first_entry() {
-            if !first.get().done {
+            // One that was done under an earlier view may be on its way to a copy that is new in this one.
+            if !first.get().done || !first.get().missing.is_empty() {
                 break;
             }
             let pending = first.remove();
@@ -474,9 +479,15 @@ impl<S: Storage> Data<S> {
     }
 }
 
-fn remembered(id: OperationId, operation: &Operation, version: Version, outcome: &Outcome) -> RememberedResult {
+fn remembered(
+    id: OperationId,
+    over_below: u64,
+    operation: &Operation,
+    version: Version,
+    outcome: &Outcome,
+) -> RememberedResult {
     debug_assert!(!matches!(operation.kind, OperationKind::Get));
-    RememberedResult { id, idempotency: operation.idempotency, version, outcome: outcome.clone() }
+    RememberedResult { id, idempotency: operation.idempotency, over_below, version, outcome: outcome.clone() }
 }
 
 /// A write that was applied here, with what goes with it.

@@ -81,6 +81,11 @@ impl Results {
         }
     }
 
+    /// Below which the entry has said that it is over with its operations.
+    pub(super) fn known_over(&self, entry: MemberId) -> u64 {
+        self.entries.get(&entry).map_or(0, |s| s.over_below)
+    }
+
     /// What is known of an attempt. `stable` is the counter up to which writes are stable or answered.
     pub(super) fn look_up(
         &self,
@@ -115,6 +120,7 @@ impl Results {
 
     /// A write with this result was applied to this copy.
     pub(super) fn applied(&mut self, result: &RememberedResult, limits: &Limits, now: Time) {
+        self.over_below(result.id.entry, result.over_below);
         let session = self.session(result.id.entry);
         if result.id.sequence >= session.over_below {
             session.applied.insert(result.id.sequence, result.clone());

@@ -41,6 +41,9 @@ pub(super) struct Sending {
     part: u64,
     begins: usize,
     ends: usize,
+    /// Whether `ends` is told already: a part that is asked for again must not end later than its first answer, which
+    /// is the one that may have come.
+    sent: bool,
 }
 
 /// One part as received.
@@ -100,7 +103,9 @@ impl<S: Storage> Data<S> {
             return;
         }
         if newer {
-            primary.sending.insert(from, Sending { transfer, keys, results: None, part: 0, begins: 0, ends: 0 });
+            primary
+                .sending
+                .insert(from, Sending { transfer, keys, results: None, part: 0, begins: 0, ends: 0, sent: false });
         } else if !same {
             return;
         }
@@ -108,6 +113,7 @@ impl<S: Storage> Data<S> {
         if part == sending.part + 1 {
             sending.part = part;
             sending.begins = sending.ends;
+            sending.sent = false;
         } else if part != sending.part {
             // A late request for a part that has come.
             return;
@@ -123,7 +129,8 @@ impl<S: Storage> Data<S> {
         let Some(sending) = primary.sending.get_mut(&to) else { return };
         let mut writes = Vec::new();
         let (mut at, mut bytes) = (sending.begins, 0);
-        while at < sending.keys.len() && bytes < cx.limits.transfer_chunk_bytes {
+        let most = if sending.sent { sending.ends } else { usize::MAX };
+        while at < sending.keys.len().min(most) && bytes < cx.limits.transfer_chunk_bytes {
             let key = &sending.keys[at];
             if let Some(record) = store.peek(group, key) {
                 bytes += key.key.len() + record.entry.as_ref().map_or(0, |e| e.value.len()) + 32;
@@ -135,7 +142,7 @@ impl<S: Storage> Data<S> {
         if at >= sending.keys.len() {
             let all = sending.results.get_or_insert_with(|| results.up_to(stable.counter));
             for result in &all[at - sending.keys.len()..] {
-                if bytes >= cx.limits.transfer_chunk_bytes {
+                if bytes >= cx.limits.transfer_chunk_bytes || at >= most {
                     break;
                 }
                 bytes += result_bytes(result);
@@ -144,6 +151,7 @@ impl<S: Storage> Data<S> {
             }
         }
         sending.ends = at;
+        sending.sent = true;
         let last = sending.results.as_ref().is_some_and(|all| at >= sending.keys.len() + all.len());
         let results = carried;
         let (transfer, part) = (sending.transfer, sending.part);

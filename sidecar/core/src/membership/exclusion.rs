@@ -141,6 +141,11 @@ impl Membership {
             self.retry_at = cx.now + Duration::from_millis(200);
             return;
         }
+        if !self.may_start(cx, &suspects) {
+            // Proofs that came with the read made it possible; a last copy is waited for all the same (V-9).
+            self.task = Task::Idle;
+            return;
+        }
         let own = self.lease.block(&suspects.iter().copied().collect::<Vec<_>>(), cx.now);
         let own = own.into_iter().map(|(id, left)| (id, cx.now + left)).collect();
         let Task::Exclude(exclusion) = &mut self.task else { return };

@@ -26,7 +26,6 @@ impl Membership {
         let was_member = before.as_ref().is_some_and(|v| v.contains(cx.me));
         cx.view = view.number;
         self.follow_participation(cx, &view, was_member);
-        self.confirm_later(cx);
         self.task = match std::mem::replace(&mut self.task, Task::Idle) {
             Task::Prove => Task::Prove,
             _ => Task::Idle,
@@ -37,6 +36,8 @@ impl Membership {
         self.votes.clear();
         let members: Vec<MemberId> = view.ids().collect();
         self.lease.install(view.number, members.clone(), self.timing, cx.now);
+        // After the switch, since until then the other thread could still promise in the view that is left.
+        self.confirm_later(cx);
         let in_order = before.iter().flat_map(|b| b.ids()).all(|id| view.contains(id) || self.stopped.contains(&id));
         self.forget_outsiders(cx.now, &view);
         self.waits_for = None;

@@ -6,7 +6,7 @@ use super::Membership;
 use crate::context::Context;
 use crate::document::Proof;
 use crate::event::Effect;
-use crate::ids::MemberId;
+use crate::ids::{MemberId, ViewNumber};
 use crate::message::Message;
 use crate::snapshot::Participation;
 use crate::time::Time;
@@ -114,13 +114,14 @@ impl Membership {
         self.leaving.retain(|id, asked| *id == cx.me || cx.now.since(*asked) < Duration::from_secs(2));
         let fresh =
             self.registry_ok.is_some_and(|at| cx.now.since(at) < Duration::from_secs(1)) && !self.registry_failed;
-        let ready = self.leaving.keys().copied().find(|id| self.may_stop(&view, *id));
+        let ready = self.leaving.keys().copied().find(|id| self.may_stop(cx.now, &view, *id));
         let Some(leaver) = ready else { return };
         if !fresh {
             self.task = super::Task::Refresh;
             self.begin_call(cx, crate::event::RegistryCall::Read);
             return;
         }
+        self.granted = Some((view.number, leaver, cx.now));
         if leaver == cx.me {
             self.stop(cx);
         } else {
@@ -130,8 +131,12 @@ impl Membership {
 
     /// One stops at a time, so that the rest are a majority of three and more; of two, the other goes on with the
     /// lease it has until the removal, which is one swap away.
-    fn may_stop(&self, view: &View, leaver: MemberId) -> bool {
-        let others_stopped = self.stopped.iter().any(|id| *id != leaver && view.contains(*id));
+    fn may_stop(&self, now: Time, view: &View, leaver: MemberId) -> bool {
+        // A grant on its way counts as a stop.
+        let granted = self
+            .granted
+            .is_some_and(|(of, to, at)| of == view.number && to != leaver && now.since(at) < Duration::from_secs(2));
+        let others_stopped = granted || self.stopped.iter().any(|id| *id != leaver && view.contains(*id));
         let everyone = view.ids().all(|id| self.leaving.contains_key(&id));
         view.contains(leaver)
             && !self.stopped.contains(&leaver)
@@ -139,26 +144,22 @@ impl Membership {
             && (everyone || owns_nothing(view, leaver))
     }
 
-    pub(super) fn on_leave_granted(&mut self, cx: &mut Context<'_>, from: MemberId, anyway: bool) {
+    pub(super) fn on_leave_granted(&mut self, cx: &mut Context<'_>, sent_in: ViewNumber, anyway: bool) {
         // A late grant may come after a change that gave this node a role again.
         let free = anyway || self.view.as_ref().is_some_and(|v| owns_nothing(v, cx.me));
-        if self.participation == Participation::Leaving && free && self.peer_is_in_our_view(from) {
+        if self.participation == Participation::Leaving && free && sent_in == cx.view {
             self.stop(cx);
         }
-    }
-
-    fn peer_is_in_our_view(&self, peer: MemberId) -> bool {
-        self.view.as_ref().is_some_and(|v| v.contains(peer))
-            && self.peers.get(&peer).is_some_and(|p| p.view == self.view_number())
     }
 
     /// Stops for good: from here on this incarnation serves, pings, echoes and votes no more (C-3).
     fn stop(&mut self, cx: &mut Context<'_>) {
         let Some(drain) = self.drain.as_mut().filter(|d| d.stopped.is_none()) else { return };
+        // Stopped first: until then the other thread could still promise.
+        self.lease.stop();
         drain.stopped = Some(cx.now);
         drain.released_at = self.lease.last_promise().max(cx.now);
         drain.asked_at = Time::ZERO;
-        self.lease.stop();
         self.stopped.insert(cx.me);
         self.tick_leaving(cx);
     }

@@ -24,7 +24,6 @@ impl Membership {
     /// The core was not run for a while: silence in that time says nothing of others.
     pub(crate) fn on_own_pause(&mut self, now: Time) {
         self.heard_floor = now;
-        self.unreachable.clear();
     }
 
     /// The peer's connection broke and a fresh dial failed.
@@ -95,7 +94,7 @@ impl Membership {
     }
 
     fn silent_too_long(&self, now: Time, member: MemberId, limit: Duration) -> bool {
-        let heard = self.lease.last_heard(member, now).unwrap_or(Time::ZERO).max(self.heard_floor);
+        let heard = self.lease.last_heard(member).unwrap_or(Time::ZERO).max(self.heard_floor);
         now.since(heard) > limit
     }
 
