@@ -38,6 +38,8 @@ struct Outgoing {
     attempts: u32,
     /// Attempts whose fate is not known: to whom, in which view.
     open: SmallVec<[(MemberId, ViewNumber); 2]>,
+    /// Copies asked so far: a read is not sent to one again before all were.
+    asked: SmallVec<[MemberId; 2]>,
     last_refusal: RefusalReason,
     retry_at: Time,
     backoff: Duration,
@@ -93,6 +95,7 @@ impl Entry {
             deadline,
             attempts: 0,
             open: SmallVec::new(),
+            asked: SmallVec::new(),
             last_refusal: RefusalReason::Timeout,
             retry_at: cx.now,
             backoff: FIRST_BACKOFF,
@@ -111,7 +114,11 @@ impl Entry {
         outgoing.attempts += 1;
         let attempt = outgoing.attempts;
         let write = !outgoing.operation.kind.is_read();
-        let target = target(&view, outgoing.group, cx.me, here, &self.avoid, (!write).then_some(attempt));
+        let target = if write {
+            view.primary(outgoing.group)
+        } else {
+            copy_to_ask(&view, outgoing.group, cx.me, here, &self.avoid, &mut outgoing.asked)
+        };
         let wait = match target {
             Some(id) if id == cx.me => LAST_BACKOFF,
             // A read is asked of another copy soon; a write has only the one primary.
@@ -247,30 +254,29 @@ fn refuse(cx: &mut Context<'_>, ticket: Ticket, reason: RefusalReason, applied: 
     cx.effects.push(Effect::Reply { ticket, result: Err(Refusal { reason, applied }) });
 }
 
-/// Writes go to the primary. Reads go to this node if it is an owner, else to the nearest owner, then, since that copy
-/// may not be clean or its member may be gone, to the primary, then to the others in turn; suspected members last.
-fn target(
+/// The copy to ask a read of: this node if it is an owner, else the nearest owner; then, since that copy may not be clean
+/// or its member may be gone, the primary; then the others in turn. Suspected members come last, and nobody is asked
+/// again before all were.
+fn copy_to_ask(
     view: &View,
     group: GroupId,
     me: MemberId,
     here: &Locality,
     avoid: &BTreeSet<MemberId>,
-    read: Option<u32>,
+    asked: &mut SmallVec<[MemberId; 2]>,
 ) -> Option<MemberId> {
     let primary = view.primary(group)?;
-    let Some(attempt) = read else { return Some(primary) };
-    let mut owners = view.owners(group);
-    if attempt == 1 && owners.contains(&me) {
-        return Some(me);
+    let owners = view.owners(group);
+    if owners.iter().all(|id| asked.contains(id)) {
+        asked.clear();
     }
+    let again = !asked.is_empty();
     let nearness = |id: &MemberId| view.member(*id).map_or(0, |m| m.locality.nearness(here));
     // In an order that differs between entries, so that load spreads.
     let spread = |id: &MemberId| id.0 ^ me.0.rotate_left(group.0 % 64);
-    owners.sort_unstable_by_key(|id| (avoid.contains(id), *id != me, Reverse(nearness(id)), spread(id)));
-    let first = owners.first().copied()?;
-    if attempt <= 1 {
-        return Some(first);
-    }
-    owners.sort_by_key(|id| (*id == first, avoid.contains(id), *id != primary));
-    owners.get((attempt as usize - 2) % owners.len()).copied()
+    let rank =
+        |id: &MemberId| (avoid.contains(id), again && *id != primary, *id != me, Reverse(nearness(id)), spread(id));
+    let chosen = owners.into_iter().filter(|id| !asked.contains(id)).min_by_key(rank)?;
+    asked.push(chosen);
+    Some(chosen)
 }

@@ -369,3 +369,28 @@ fn settled_makes_no_changes(replicas: Replicas, leavers: [u64; 2]) {
         assert!(world.nodes[&leaver].left);
     }
 }
+
+/// A read whose nearest copy does not answer is answered by another one soon, long before anybody is suspected.
+#[test]
+fn a_read_goes_on_to_another_copy() {
+    for silent in [2, 3] {
+        let mut world = World::of(3, TWO);
+        let keys: Vec<String> = (0..12).map(|i| format!("k{i}")).collect();
+        for key in &keys {
+            world.put(1, key, "v");
+        }
+        world.run(Duration::from_millis(50));
+        world.isolate(silent);
+        for key in &keys {
+            let began = world.now;
+            assert_eq!(world.get(1, key), Some("v".into()));
+            let took = world.now.since(began);
+            assert!(took <= Duration::from_millis(25), "{key} without {silent}: {took:?}");
+        }
+        // Also when it comes to be suspected between the first attempt and the second.
+        let tickets: Vec<u64> = keys.iter().map(|key| world.submit(1, key, OperationKind::Get)).collect();
+        world.step(1, Event::Unreachable { peer: MemberId(silent) });
+        world.run(Duration::from_millis(30));
+        assert!(tickets.iter().all(|t| world.told(*t).is_some()), "without {silent}, suspected meanwhile");
+    }
+}
