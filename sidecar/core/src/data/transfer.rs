@@ -2,7 +2,7 @@
 
 use super::Data;
 use super::group::Role;
-use super::owner::{entry_of, write_of};
+use super::owner::write_of;
 use crate::context::Context;
 use crate::event::Notice;
 use crate::ids::{GroupId, MemberId, Version, ViewNumber};
@@ -126,7 +126,8 @@ impl<S: Storage> Data<S> {
         let g = &mut self.groups[group.index()];
         let (stable, results) = (g.stable, &g.results);
         let Role::Primary(primary) = &mut g.role else { return };
-        let Some(sending) = primary.sending.get_mut(&to) else { return };
+        let super::group::Primary { sending, pending, .. } = &mut **primary;
+        let Some(sending) = sending.get_mut(&to) else { return };
         let mut writes = Vec::new();
         let (mut at, mut bytes) = (sending.begins, 0);
         let most = if sending.sent { sending.ends } else { usize::MAX };
@@ -134,7 +135,10 @@ impl<S: Storage> Data<S> {
             let key = &sending.keys[at];
             if let Some(record) = store.peek(group, key) {
                 bytes += key.key.len() + record.entry.as_ref().map_or(0, |e| e.value.len()) + 32;
-                writes.push(write_of(key, record.version, record.entry.as_ref(), Vec::new(), cx.now));
+                // A record above the watermark may reach the copy by this part alone: it brings the results that it covers.
+                let covered = pending.range(..=record.version.counter).filter(|(_, p)| p.key == *key);
+                let own = covered.flat_map(|(_, p)| &p.results).cloned().collect();
+                writes.push(write_of(key, record.version, record.entry.as_ref(), own, cx.now));
             }
             at += 1;
         }
@@ -172,11 +176,7 @@ impl<S: Storage> Data<S> {
         filling.bytes += got.writes.iter().map(|w| w.key.len() + value_len(w)).sum::<usize>();
         self.take_stable(cx, group, got.stable);
         for write in &got.writes {
-            let key = CacheKey { cache: write.cache, key: write.key.clone() };
-            let here = self.group_of(&key) == Some(group);
-            if here && self.store.peek(group, &key).is_none_or(|held| held.version < write.version) {
-                self.apply(group, &key, write.version, entry_of(write, cx.now));
-            }
+            self.take_write(cx, group, write);
         }
         let g = &mut self.groups[group.index()];
         for result in &got.results {

@@ -193,6 +193,11 @@ impl Membership {
         reached: &[MemberId],
         formerly: Option<MemberId>,
     ) {
+        if self.has_released(cx.now) {
+            // With nobody else left, the joiner waits for this node alone.
+            cx.send(from, Message::Released(cx.me));
+            return;
+        }
         let Some(view) = self.view.clone().filter(|_| self.is_member()) else { return };
         if member.id != from || view.contains(from) {
             self.show_view(cx, from);

@@ -94,6 +94,11 @@ impl Membership {
         cx.effects.push(Effect::Left);
     }
 
+    /// Whether this node has stopped for good and its promises have run out.
+    pub(super) fn has_released(&self, now: Time) -> bool {
+        self.drain.as_ref().is_some_and(|d| d.has_stopped() && now >= d.released_at)
+    }
+
     /// Admitted although it had asked to leave: leaves again.
     pub(super) fn resume_leaving(&mut self) {
         if let Some(drain) = &mut self.drain {
