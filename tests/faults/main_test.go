@@ -73,7 +73,7 @@ func names(members []*cluster.Member) string {
 // Warnings that a fault brings with it, for cluster.Options.Announced; any other fails the test.
 var (
 	faultWarnings    = []string{"is suspected", "the lease ran out", "superseded", "the member died", "an exclusion can't go on"}
-	registryWarnings = []string{"the registry can't be reached", "the registry's document is missing"}
+	registryWarnings = []string{"the registry can't be reached", "the registry's document is missing", "missing although it was created once"}
 	joinWarnings     = []string{"can't join yet"}
 	lastWarnings     = []string{"groups went with members that left"}
 	lossWarnings     = []string{"groups is lost"}

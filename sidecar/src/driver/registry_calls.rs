@@ -1,6 +1,6 @@
 //! Registry calls: each in a task of its own with a bounded wait, its answer an event.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sidegrid_core::ClusterUid;
@@ -24,6 +24,8 @@ pub(super) struct RegistryCalls {
     spawner: Spawner,
     grid: Grid,
     permits: Arc<Semaphore>,
+    /// The fault told last: one that a person must mend is told once, not at every try.
+    told: Arc<Mutex<String>>,
     answers: mpsc::Sender<(CallId, RegistryAnswer)>,
 }
 
@@ -39,7 +41,8 @@ impl RegistryCalls {
         // One place for each call under way: giving an answer never waits.
         let (answers, receiver) = mpsc::channel(CALLS_AT_ONCE);
         let permits = Arc::new(Semaphore::new(CALLS_AT_ONCE));
-        (RegistryCalls { registry, cluster, timeout, spawner, grid, permits, answers }, receiver)
+        let told = Arc::default();
+        (RegistryCalls { registry, cluster, timeout, spawner, grid, permits, told, answers }, receiver)
     }
 
     /// Starts a call. False, and nothing started, when there are too many under way (B-1).
@@ -63,15 +66,20 @@ impl RegistryCalls {
         let answered = tokio::time::timeout(self.timeout, self.ask(request)).await;
         let failure = match answered {
             Ok(Ok(answer)) => match self.foreign(&answer) {
-                None => return answer,
+                None => {
+                    if matches!(answer, RegistryAnswer::Document(Some(_)) | RegistryAnswer::Swapped) {
+                        self.told().clear();
+                    }
+                    return answer;
+                }
                 Some(cluster) => {
-                    tracing::error!("the registry's document is of another cluster, {cluster}; not following it");
+                    self.tell(format!("the registry's document is of another cluster, {cluster}; not following it"));
                     "foreign_cluster"
                 }
             },
             Ok(Err(error)) => {
                 if !error.is_retryable() {
-                    tracing::error!("{error}");
+                    self.tell(error.to_string());
                 }
                 error.reason()
             }
@@ -80,6 +88,18 @@ impl RegistryCalls {
         tracing::debug!(failure, "registry call failed");
         self.grid.counters().registry_errors.add_one();
         RegistryAnswer::Failed
+    }
+
+    fn told(&self) -> MutexGuard<'_, String> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, fault: String) {
+        let mut told = self.told();
+        if *told != fault {
+            tracing::error!("{fault}");
+            *told = fault;
+        }
     }
 
     async fn ask(&self, request: RegistryCall) -> Result<RegistryAnswer, RegistryError> {
