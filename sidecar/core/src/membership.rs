@@ -15,7 +15,6 @@ use crate::ids::{GroupId, MemberId, ViewNumber};
 use crate::lease::Lease;
 use crate::member::Member;
 use crate::message::Message;
-use crate::sealing::Standing;
 use crate::snapshot::Participation;
 use crate::time::Time;
 use crate::view::{Replicas, View};
@@ -27,11 +26,13 @@ mod joining;
 mod leaving;
 mod planned;
 mod registry;
+mod standing;
 mod suspicion;
 
 use ballot::GivenVote;
 use exclusion::Exclusion;
 use joining::Joiner;
+use standing::{Aged, Now};
 use suspicion::Suspicion;
 
 /// What is known of a peer.
@@ -462,48 +463,4 @@ impl Membership {
 pub(crate) fn classes(setup: &Setup) -> Vec<Replicas> {
     let counts: BTreeSet<Replicas> = setup.agreed.caches.iter().map(|c| c.replicas).collect();
     counts.into_iter().collect()
-}
-
-/// Members' standing as an exclusion counts it: proofs count at once, and are waited for afterwards.
-struct Now<'a>(&'a Membership);
-
-/// Members' standing as sealing counts it: proofs count after a full promise time.
-struct Aged<'a>(&'a Membership, Time);
-
-impl Membership {
-    fn standing_confirmed(&self, member: MemberId) -> ViewNumber {
-        if member == self.setup.me.id {
-            return self.confirmed_past;
-        }
-        self.peers.get(&member).map_or(ViewNumber::NONE, |p| p.confirmed_past)
-    }
-
-    fn standing_released(&self, member: MemberId) -> bool {
-        self.dead.get(&member).is_some_and(|d| d.proof == Proof::Released)
-    }
-}
-
-impl Standing for Now<'_> {
-    fn confirmed_past(&self, member: MemberId) -> ViewNumber {
-        self.0.standing_confirmed(member)
-    }
-    fn is_dead(&self, member: MemberId) -> bool {
-        self.0.dead.contains_key(&member)
-    }
-    fn is_released(&self, member: MemberId) -> bool {
-        self.0.standing_released(member)
-    }
-}
-
-impl Standing for Aged<'_> {
-    fn confirmed_past(&self, member: MemberId) -> ViewNumber {
-        self.0.standing_confirmed(member)
-    }
-    fn is_dead(&self, member: MemberId) -> bool {
-        let promise = self.0.timing.promise();
-        self.0.dead.get(&member).is_some_and(|d| self.1.since(d.learned) >= promise)
-    }
-    fn is_released(&self, member: MemberId) -> bool {
-        self.0.standing_released(member)
-    }
 }

@@ -104,6 +104,16 @@ pub(super) struct Pending {
     pub(super) done: bool,
 }
 
+/// A write that was applied here, with what goes with it.
+pub(super) struct Held {
+    pub(super) version: Version,
+    pub(super) key: CacheKey,
+    pub(super) entry: Option<StoredEntry>,
+    pub(super) before: Option<StoredEntry>,
+    pub(super) results: Vec<RememberedResult>,
+    pub(super) waiters: SmallVec<[Waiter; 1]>,
+}
+
 /// What happens once a write is stable.
 #[derive(Clone, Debug)]
 pub(super) enum Waiter {

@@ -46,14 +46,12 @@ impl<S: Storage> Data<S> {
             self.let_go(index);
             self.groups[index].empty_since = placement.empty_since;
         }
-        let leads_on = self.groups[index].is_serving()
-            && placement.primary_since == self.groups[index].primary_since
-            && view.primary(group) == Some(cx.me);
+        let primary_changed = placement.primary_since != self.groups[index].primary_since;
+        let leads_on = !primary_changed && self.groups[index].is_serving() && view.primary(group) == Some(cx.me);
         if !leads_on {
             // Answers decided here may still be on their way while this node leads on; otherwise they are void.
             self.groups[index].results.new_view();
         }
-        let primary_changed = placement.primary_since != self.groups[index].primary_since;
         match incoming {
             Some(since) => {
                 let goes_on = matches!(&self.groups[index].role, Role::Incoming(f) if f.since == since)
@@ -63,9 +61,10 @@ impl<S: Storage> Data<S> {
                     self.groups[index].empty_since = placement.empty_since;
                 }
             }
-            None if view.primary(group) == Some(cx.me) => self.lead(cx, view, index, primary_changed, present),
+            None if view.primary(group) == Some(cx.me) => self.lead(cx, view, index, leads_on, present),
             None => {
-                self.give_up_lead(index);
+                // What was pending stays as records above the watermark, for the new primary to collect; askers ask again
+                // there.
                 self.groups[index].role = Role::Owner;
                 let stable = self.groups[index].stable;
                 self.forget_tombstones(group);
@@ -91,17 +90,9 @@ impl<S: Storage> Data<S> {
         self.groups[index].role = Role::Incoming(Filling::new(since, self.next_transfer));
     }
 
-    /// What was pending stays as records above the watermark, for the new primary to collect; askers ask again there.
-    fn give_up_lead(&mut self, index: usize) {
-        if let Some(primary) = self.groups[index].primary_mut() {
-            primary.parked.clear();
-        }
-    }
-
-    fn lead(&mut self, cx: &mut Context<'_>, view: &View, index: usize, fresh: bool, present: &BTreeSet<MemberId>) {
+    fn lead(&mut self, cx: &mut Context<'_>, view: &View, index: usize, leads_on: bool, present: &BTreeSet<MemberId>) {
         let group = self.groups[index].id;
-        let goes_on = !fresh && self.groups[index].is_serving();
-        if !goes_on {
+        if !leads_on {
             self.promote(cx, index);
             self.note_present(cx, index, present);
             return;

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::group::{Group, Pending, Waiter};
+use super::group::{Group, Held, Pending, Waiter};
 use super::owner::write_of;
 use super::results::Known;
 use super::transfer::result_bytes;
@@ -488,14 +488,4 @@ fn remembered(
 ) -> RememberedResult {
     debug_assert!(!matches!(operation.kind, OperationKind::Get));
     RememberedResult { id, idempotency: operation.idempotency, over_below, version, outcome: outcome.clone() }
-}
-
-/// A write that was applied here, with what goes with it.
-pub(super) struct Held {
-    pub(super) version: Version,
-    pub(super) key: CacheKey,
-    pub(super) entry: Option<StoredEntry>,
-    pub(super) before: Option<StoredEntry>,
-    pub(super) results: Vec<RememberedResult>,
-    pub(super) waiters: SmallVec<[Waiter; 1]>,
 }

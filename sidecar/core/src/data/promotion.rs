@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use super::Data;
-use super::group::{Phase, Primary};
-use super::primary::Held;
+use super::group::{Held, Phase, Primary};
 use crate::context::Context;
 use crate::event::Notice;
 use crate::fault::Bug;
