@@ -7,6 +7,7 @@
 //! Also here, since it rests on the same file locks: [`NameLock`], by which an incarnation proves that the one before
 //! it has ended (P-1).
 
+pub mod api;
 mod codec;
 mod error;
 mod file;
