@@ -21,7 +21,7 @@ SEEDS ?= 50000
 JOBS ?= 2
 
 .PHONY: help install demo demo-local test $(TIERS:%=test-%) bench sim-long bugs-long faults-long deny deny-advisories \
-  generate sidecar clean
+  generate sidecar images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ demo-local: install sidecar ## The same, on this machine without Kubernetes (DEM
 sidecar: ## Build the sidecar as the demo, the fault tests and the benchmarks run it
 	@[ -x "$(SIDEGRID_BIN)" ] || echo "Building the sidecar (some minutes the first time) ..."
 	@cargo build --quiet --profile fast $(LOCKED) --package sidegrid
+
+images: ## Pack the images of sidecar, operator and example app into target/images
+	@deploy/images/build.sh
 
 test: install ## Run every tier, each with its time
 	@tests/tiers.sh $(TIERS)

@@ -19,6 +19,8 @@ type App struct {
 	Sessions *Cache
 	// Lifetime is how long a session lives after its last use.
 	Lifetime time.Duration
+	// Sidecar is the base URL of the sidecar beside this copy, for what it says of the cluster.
+	Sidecar string
 }
 
 // Session is what the cache holds under a session's id.
@@ -40,6 +42,8 @@ func (a *App) Routes() http.Handler {
 	mux.HandleFunc("GET /{$}", a.home)
 	mux.HandleFunc("/login", a.login)
 	mux.HandleFunc("/logout", a.logout)
+	mux.HandleFunc("GET /session", a.session)
+	mux.HandleFunc("GET /cluster", a.cluster)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	return mux
 }
@@ -110,6 +114,35 @@ func (a *App) home(w http.ResponseWriter, r *http.Request) {
 	if err := home.Execute(w, page); err != nil {
 		log.Printf("a page was cut short: %v", err)
 	}
+}
+
+// session is the cookie's session as JSON, for programs; 401 when there is none. It changes nothing.
+func (a *App) session(w http.ResponseWriter, r *http.Request) {
+	value, err := []byte(nil), ErrAbsent
+	if id := sessionID(r); id != "" {
+		value, err = a.Sessions.Get(r.Context(), id)
+	}
+	switch {
+	case errors.Is(err, ErrAbsent):
+		http.Error(w, "no session", http.StatusUnauthorized)
+	case err != nil:
+		a.fail(w, err)
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(value)
+	}
+}
+
+// cluster passes on what the sidecar beside this copy says of the cluster.
+func (a *App) cluster(w http.ResponseWriter, r *http.Request) {
+	state, err := clusterState(r.Context(), a.Sidecar)
+	if err != nil {
+		a.fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(state)
 }
 
 func (a *App) fail(w http.ResponseWriter, err error) {

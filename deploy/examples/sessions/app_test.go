@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -18,7 +19,7 @@ func copies(t *testing.T, cache *fakeCache, names ...string) []string {
 	t.Cleanup(sidecar.Close)
 	var addresses []string
 	for _, name := range names {
-		app := &App{Name: name, Sessions: NewCache(sidecar.URL, "sessions"), Lifetime: time.Minute}
+		app := &App{Name: name, Sessions: NewCache(sidecar.URL, "sessions"), Lifetime: time.Minute, Sidecar: sidecar.URL}
 		server := httptest.NewServer(app.Routes())
 		t.Cleanup(server.Close)
 		addresses = append(addresses, server.URL)
@@ -73,6 +74,39 @@ func TestSessionMadeAtOneCopyIsReadAtTheOthersAndEndsEverywhere(t *testing.T) {
 		if _, page := visit(t, b, address); !strings.Contains(page, "Who are you?") {
 			t.Fatalf("after the logout %s shows: %s", address, page)
 		}
+	}
+}
+
+func TestProgramsReadSessionAndCluster(t *testing.T) {
+	cache := newFake()
+	at := copies(t, cache, "one", "two")
+	b := browser(t)
+	if status, body := visit(t, b, at[0]+"/session"); status != http.StatusUnauthorized {
+		t.Fatalf("a stranger gets %d %s", status, body)
+	}
+	visit(t, b, at[0]+"/login?user=ada")
+	status, body := visit(t, b, at[1]+"/session")
+	var session Session
+	if err := json.Unmarshal([]byte(body), &session); err != nil || status != 200 || session.User != "ada" || session.MadeAt != "one" {
+		t.Fatalf("got %d %s (%v)", status, body, err)
+	}
+	if status, body := visit(t, b, at[1]+"/cluster"); status != 200 || body != fakeCluster {
+		t.Fatalf("got %d %s", status, body)
+	}
+}
+
+func TestOneShotLeavesNothing(t *testing.T) {
+	cache := newFake()
+	sidecar := httptest.NewServer(cache)
+	t.Cleanup(sidecar.Close)
+	if err := once(t.Context(), NewCache(sidecar.URL, "sessions")); err != nil {
+		t.Fatal(err)
+	}
+	if cache.calls < 3 || len(cache.entries) != 0 {
+		t.Fatalf("%d calls, left: %v", cache.calls, cache.entries)
+	}
+	if err := once(t.Context(), NewCache(sidecar.URL, "no-such")); err == nil {
+		t.Fatal("a cache that is not there is no error")
 	}
 }
 

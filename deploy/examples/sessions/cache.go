@@ -130,6 +130,26 @@ func (c *Cache) try(ctx context.Context, method, path string, query url.Values, 
 	return nil, told.Retryable, fmt.Errorf("the cache refused: %s (%d, applied: %s) %s", told.Title, response.StatusCode, told.Applied, told.Detail)
 }
 
+// clusterState is the sidecar's own account of the cluster: view, members, health.
+func clusterState(ctx context.Context, base string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, "GET", strings.TrimRight(base, "/")+"/v1/cluster", nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("the sidecar at %s can't be reached: %w", base, err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("the sidecar says %d: %s", response.StatusCode, body)
+	}
+	return body, err
+}
+
 // Problem is the cache's error format (RFC 9457).
 type Problem struct {
 	Type      string `json:"type"`

@@ -21,12 +21,19 @@ type fakeCache struct {
 	calls  int
 }
 
+// fakeCluster is what it says of the cluster.
+const fakeCluster = `{"name":"fake"}`
+
 func newFake() *fakeCache { return &fakeCache{entries: map[string]string{}, done: map[string]bool{}} }
 
 func (f *fakeCache) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
+	if r.Method == "GET" && r.URL.Path == "/v1/cluster" {
+		_, _ = io.WriteString(w, fakeCluster)
+		return
+	}
 	key, found := strings.CutPrefix(r.URL.Path, "/v1/caches/sessions/entries/")
 	if !found {
 		refuse(w, 404, "no-such-cache", false, "no")

@@ -18,10 +18,15 @@ func main() {
 	listen := setting("LISTEN", "127.0.0.1:8080")
 	cacheURL := setting("SIDEGRID_URL", "http://127.0.0.1:7080")
 	host, _ := os.Hostname()
+	if len(os.Args) > 1 {
+		runOnce(NewCache(cacheURL, setting("SIDEGRID_CACHE", "sessions")))
+		return
+	}
 	app := &App{
 		Name:     setting("NAME", host),
 		Sessions: NewCache(cacheURL, setting("SIDEGRID_CACHE", "sessions")),
 		Lifetime: 30 * time.Minute,
+		Sidecar:  cacheURL,
 	}
 	server := &http.Server{
 		Handler:           app.Routes(),
