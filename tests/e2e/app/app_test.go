@@ -1,0 +1,83 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestOnlyTheClustersRangesAreReached: nothing of a test may leave the machine.
+func TestOnlyTheClustersRangesAreReached(t *testing.T) {
+	c, err := NewClient([]string{"10.244.1.0/24"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, allowed := range map[string]bool{
+		"10.244.1.9:8080": true, "10.244.2.9:8080": false, "127.0.0.1:8080": false, "192.0.2.1:80": false, "example.test:80": false,
+	} {
+		if err := c.Allowed(address); (err == nil) != allowed {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if _, err := c.Read(t.Context(), "192.0.2.1", "x"); err == nil || !strings.Contains(err.Error(), "outside") {
+		t.Errorf("a stray request was not refused: %v", err)
+	}
+	if _, err := NewClient([]string{"8.0.0.0/8"}); err == nil {
+		t.Error("a public range is taken")
+	}
+}
+
+// service stands in for pods: it answers as the example does, and forgets what it is told to.
+type service struct{ forgets func(cookie string) bool }
+
+func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
+	recorder := &http.Response{Header: http.Header{}, StatusCode: http.StatusOK, Body: http.NoBody, Request: r}
+	if user := r.URL.Query().Get("user"); user != "" {
+		recorder.StatusCode = http.StatusSeeOther
+		recorder.Header.Set("Set-Cookie", "session="+user)
+		return recorder, nil
+	}
+	cookie, err := r.Cookie("session")
+	if err != nil || s.forgets(cookie.Value) {
+		recorder.StatusCode = http.StatusUnauthorized
+		return recorder, nil
+	}
+	recorder.Body = body{strings.NewReader(fmt.Sprintf(`{"user":%q}`, cookie.Value))}
+	return recorder, nil
+}
+
+type body struct{ *strings.Reader }
+
+func (body) Close() error { return nil }
+
+// TestLossIsSeen: the ledger fails when one acknowledged session of many is gone, and not when none is.
+func TestLossIsSeen(t *testing.T) {
+	pods := &service{forgets: func(string) bool { return false }}
+	c, err := NewClient([]string{"10.244.1.0/24"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.http.Transport = pods
+	ledger := NewLedger(c)
+	at := []string{"10.244.1.2", "10.244.1.3"}
+	if err := ledger.Check(t.Context(), at); err == nil {
+		t.Fatal("an empty ledger shows nothing, and is no success")
+	}
+	if err := ledger.Write(t.Context(), 50, func() []string { return at }); err != nil || ledger.Len() != 50 {
+		t.Fatalf("%d sessions: %v", ledger.Len(), err)
+	}
+	if err := ledger.Check(t.Context(), at); err != nil {
+		t.Fatal(err)
+	}
+	pods.forgets = func(cookie string) bool { return cookie == "user-17" }
+	if err := ledger.Check(t.Context(), at); err == nil || !strings.Contains(err.Error(), "1 of 50") || !strings.Contains(err.Error(), "user-17") {
+		t.Fatalf("said %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := ledger.Write(ended, 1, func() []string { return nil }); err == nil {
+		t.Fatal("a write that never happened is no error")
+	}
+}

@@ -1,0 +1,171 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// patience is how long a reader repeats what is refused for now, far longer than any change of the view may take.
+const patience = 30 * time.Second
+
+// retryPause is between two of its tries.
+const retryPause = 50 * time.Millisecond
+
+// parallel is how many calls are under way at once.
+const parallel = 8
+
+// Ledger holds the sessions that were acknowledged, to be looked for later.
+type Ledger struct {
+	client *Client
+
+	mu       sync.Mutex
+	sessions []Session
+	// made counts the names that were given out, acknowledged or not.
+	made int
+}
+
+// NewLedger is an empty one.
+func NewLedger(client *Client) *Ledger { return &Ledger{client: client} }
+
+// Len is how many sessions were acknowledged.
+func (l *Ledger) Len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.sessions)
+}
+
+// Write makes sessions at the addresses until `count` more were acknowledged. What isn't acknowledged is tried at
+// another address, and is no loss. `addresses` is asked anew each time, for pods come and go.
+func (l *Ledger) Write(ctx context.Context, count int, addresses func() []string) error {
+	return l.each(ctx, count, func(int) error {
+		return l.insist(ctx, addresses, func(address string) error {
+			session, err := l.client.Login(ctx, address, l.name())
+			if err == nil {
+				l.mu.Lock()
+				l.sessions = append(l.sessions, session)
+				l.mu.Unlock()
+			}
+			return err
+		})
+	})
+}
+
+// WriteUntil makes sessions at the addresses, one after another, until ctx ends; refusals are no error.
+func (l *Ledger) WriteUntil(ctx context.Context, addresses func() []string) {
+	for ctx.Err() == nil {
+		all := addresses()
+		if len(all) > 0 {
+			session, err := l.client.Login(ctx, all[rand.IntN(len(all))], l.name())
+			if err == nil {
+				l.mu.Lock()
+				l.sessions = append(l.sessions, session)
+				l.mu.Unlock()
+				continue
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// Check reads every session at one of the addresses, each at another one, and tells all that are lost or wrong.
+func (l *Ledger) Check(ctx context.Context, addresses []string) error {
+	if len(addresses) == 0 {
+		return errors.New("no pod to read at")
+	}
+	l.mu.Lock()
+	sessions := append([]Session(nil), l.sessions...)
+	l.mu.Unlock()
+	if len(sessions) == 0 {
+		return errors.New("no session was acknowledged, so nothing is shown")
+	}
+	var mu sync.Mutex
+	var lost []string
+	err := l.each(ctx, len(sessions), func(i int) error {
+		session := sessions[i]
+		var user string
+		turn := i
+		at := func() []string { turn++; return addresses[turn%len(addresses) : turn%len(addresses)+1] }
+		err := l.insist(ctx, at, func(address string) (err error) {
+			user, err = l.client.Read(ctx, address, session.Cookie)
+			return err
+		})
+		var refused *Refused
+		if errors.As(err, &refused) && refused.Status == http.StatusUnauthorized || err == nil && user != session.User {
+			mu.Lock()
+			lost = append(lost, fmt.Sprintf("%s (%s): %q %v", session.User, session.Cookie, user, err))
+			mu.Unlock()
+			return nil
+		}
+		return err
+	})
+	if len(lost) > 0 {
+		return errors.Join(fmt.Errorf("%d of %d acknowledged sessions are lost, such as %s", len(lost), len(sessions),
+			strings.Join(lost[:min(3, len(lost))], "; ")), err)
+	}
+	return err
+}
+
+// insist repeats a call while it is refused for now or not answered. A 401 is an answer.
+func (l *Ledger) insist(ctx context.Context, addresses func() []string, call func(address string) error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := errors.New("no pod is ready")
+	for {
+		if all := addresses(); len(all) > 0 {
+			err = call(all[rand.IntN(len(all))])
+			var refused *Refused
+			if err == nil || errors.As(err, &refused) && refused.Status < 500 {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not within %s: %w", patience, err)
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// each calls work with 0 to count-1, some at once, and gives the first error after all have ended.
+func (l *Ledger) each(ctx context.Context, count int, work func(int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	turns := make(chan int)
+	var all sync.WaitGroup
+	for range parallel {
+		all.Go(func() {
+			for i := range turns {
+				if err := work(i); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+feed:
+	for i := range count {
+		select {
+		case turns <- i:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(turns)
+	all.Wait()
+	return context.Cause(ctx)
+}
+
+func (l *Ledger) name() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.made++
+	return fmt.Sprintf("user-%d", l.made)
+}
