@@ -1,0 +1,3 @@
+module example.com/sidegrid/cluster
+
+go 1.26.0

@@ -1,0 +1,2 @@
+// Package helm is empty: its go.mod says which programs, of which versions, tests/cluster builds.
+package helm

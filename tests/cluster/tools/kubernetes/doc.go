@@ -1,0 +1,2 @@
+// Package kubernetes is empty: its go.mod says which programs, of which versions, tests/cluster builds.
+package kubernetes
