@@ -171,7 +171,7 @@ func TestValuesReachTheObjects(t *testing.T) {
 	cases := map[string]string{
 		"operator.replicas=3":                                "replicas: 3",
 		"operator.image.repository=other.example/o":          `image: "other.example/o:`,
-		"operator.image.tag=v9":                               `sidegrid.dev/operator:v9"`,
+		"operator.image.tag=v9":                              `sidegrid.dev/operator:v9"`,
 		"operator.image.pullPolicy=Never":                    "imagePullPolicy: Never",
 		"operator.resources.limits.memory=1Gi":               "memory: 1Gi",
 		"operator.nodeSelector.disk=ssd":                     "disk: ssd",
@@ -180,7 +180,7 @@ func TestValuesReachTheObjects(t *testing.T) {
 		"operator.priorityClassName=system-cluster-critical": "priorityClassName: system-cluster-critical",
 		"operator.podAnnotations.note=hello":                 "note: hello",
 		"sidecar.image.repository=other.example/s":           `value: "other.example/s:`,
-		"sidecar.image.tag=v9":                                `sidegrid.dev/sidecar:v9"`,
+		"sidecar.image.tag=v9":                               `sidegrid.dev/sidecar:v9"`,
 		"imagePullSecrets[0].name=pull":                      "- name: pull",
 	}
 	plain, err := template(t)
