@@ -51,7 +51,7 @@ func all(m *testing.M) (code int) {
 	shared, err = prepare(ctx)
 	defer func() {
 		if shared.machine != nil {
-			err = errors.Join(err, shared.machine.Down())
+			err = errors.Join(err, shared.machine.End())
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -89,14 +89,12 @@ func prepare(ctx context.Context) (*world, error) {
 	if w.kept, err = os.MkdirTemp("", "sidegrid-e2e-kept-"); err != nil {
 		return w, err
 	}
-	if w.machine, err = machine.Up(ctx); err != nil {
-		return w, err
-	}
-	config, err := w.machine.Kubeconfig(ctx)
+	up, err := machine.Up(ctx)
 	if err != nil {
 		return w, err
 	}
-	w.kube = &kube.Kubectl{Program: filepath.Join(w.machine.Bin, "kubectl"), Config: config}
+	w.machine = up
+	w.kube = &kube.Kubectl{Program: filepath.Join(w.machine.Bin(), "kubectl"), Config: w.machine.Kubeconfig()}
 	if err := w.machine.Load(ctx, images...); err != nil {
 		return w, err
 	}
@@ -189,7 +187,7 @@ func (w *world) operatorPods(ctx context.Context) ([]kube.Pod, error) {
 
 // helm runs helm against the cluster with folders of its own, and gives what it wrote.
 func (w *world) helm(ctx context.Context, arguments ...string) (string, error) {
-	command := exec.CommandContext(ctx, filepath.Join(w.machine.Bin, "helm"), arguments...)
+	command := exec.CommandContext(ctx, filepath.Join(w.machine.Bin(), "helm"), arguments...)
 	command.Env = append(os.Environ(), "KUBECONFIG="+w.kube.Config,
 		"HELM_CACHE_HOME="+w.kept, "HELM_CONFIG_HOME="+w.kept, "HELM_DATA_HOME="+w.kept)
 	out, err := command.CombinedOutput()
