@@ -19,6 +19,7 @@ const usage = `usage: cluster [--dir DIR] [--instance N] COMMAND
   build                   build Kubernetes and its tools into the cache, once
   up                      bring up a control plane and three nodes
   down                    end it and leave nothing
+  sweep                   remove what killed runs left
   status                  say what runs
   load IMAGE_TAR...       put images on every node
   cut NODE                drop every packet between a node and everything else
@@ -39,11 +40,12 @@ func main() {
 	root := line.String("dir", cluster.DefaultRoot(), "the folder in which clusters have theirs")
 	instance := line.Int("instance", 0, "which cluster, 0 to 9: several can be up side by side")
 	nodes := line.Int("nodes", 3, "how many nodes `up` makes, 1 to 9")
+	hold := line.Bool("hold", false, "`up` stays in the foreground, and the cluster ends with it")
 	line.Usage = func() { fmt.Fprint(os.Stderr, usage); line.PrintDefaults() }
 	if err := line.Parse(os.Args[1:]); err != nil {
 		os.Exit(exitUsage)
 	}
-	options := cluster.Options{Root: *root, Instance: *instance, Nodes: *nodes, Log: os.Stderr}
+	options := cluster.Options{Root: *root, Instance: *instance, Nodes: *nodes, Owned: *hold, Log: os.Stderr}
 	err := do(ctx, options, line.Args())
 	if errors.Is(err, errUsage) {
 		line.Usage()
@@ -69,14 +71,25 @@ func do(ctx context.Context, options cluster.Options, words []string) error {
 		}
 		return err
 	case command == "up" && len(arguments) == 0:
-		_, err := cluster.Up(ctx, options)
-		return err
+		return up(ctx, options)
 	case command == "down" && len(arguments) == 0:
 		return cluster.Down(options.Root, options.Instance)
+	case command == "sweep" && len(arguments) == 0:
+		return cluster.Sweep(options.Root)
 	case command == "image" && len(arguments) == 3:
 		return cluster.Image(arguments[0], arguments[1], arguments[2])
 	}
 	return withCluster(ctx, options, command, arguments)
+}
+
+// up brings up a cluster and, if it is to be held, waits to be interrupted and takes it down.
+func up(ctx context.Context, options cluster.Options) error {
+	c, err := cluster.Up(ctx, options)
+	if err != nil || !options.Owned {
+		return err
+	}
+	<-ctx.Done()
+	return c.Down()
 }
 
 // withCluster carries out a command for which a cluster must be up.

@@ -37,8 +37,9 @@ type Options struct {
 	Instance int
 	// Nodes is 1 to 9. Zero: three.
 	Nodes int
-	// Owned ties the cluster to this process: once it is gone, the next Up or Down on this machine removes what is left,
-	// and as long as it lives nobody else's Down does. Without it the cluster stays until Down.
+	// Owned ties the cluster to this process: once it is gone, however that came about, a watchdog takes the cluster down
+	// (and should that fail, the next Up), and as long as it lives nobody else's Down does. Without it the cluster stays
+	// until Down.
 	Owned bool
 	// Log gets a line for each phase with its time. Nil: nothing is said.
 	Log io.Writer
@@ -51,6 +52,8 @@ type Cluster struct {
 	groups  cgroups
 	api     *api
 	lock    *os.File
+	// watchdog is there if this process owns the cluster.
+	watchdog *watchdog
 
 	mutex sync.Mutex
 	state state
@@ -64,6 +67,14 @@ func DefaultRoot() string {
 	return filepath.Join(os.TempDir(), "sidegrid-cluster")
 }
 
+// rootFolder is an absolute path, since the cluster's processes run elsewhere; the default for an empty one.
+func rootFolder(root string) (string, error) {
+	if root == "" {
+		root = DefaultRoot()
+	}
+	return filepath.Abs(root)
+}
+
 // Up builds what is missing and makes a cluster: it returns when all nodes are Ready and DNS is there. Remains of
 // clusters whose makers or owners are dead are removed first. If it fails, nothing is left.
 //
@@ -73,9 +84,11 @@ func Up(ctx context.Context, options Options) (*Cluster, error) {
 	if options.Log == nil {
 		options.Log = io.Discard
 	}
-	if options.Root == "" {
-		options.Root = DefaultRoot()
+	root, err := rootFolder(options.Root)
+	if err != nil {
+		return nil, err
 	}
+	options.Root = root
 	if options.Nodes == 0 {
 		options.Nodes = 3
 	}
@@ -169,6 +182,11 @@ func (c *Cluster) furnish(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Join(c.folder, "log"), 0o755); err != nil {
 		return err
 	}
+	if c.state.Owned {
+		if err := c.watchOver(ctx); err != nil {
+			return err
+		}
+	}
 	pause := filepath.Join(c.folder, "pause")
 	if err := buildStatic(ctx, "pause", pause); err != nil {
 		return err
@@ -207,8 +225,9 @@ func (c *Cluster) awaitAccount(ctx context.Context) error {
 // # Errors
 // When the instance isn't up. `root` may be empty for DefaultRoot.
 func Open(root string, instance int) (*Cluster, error) {
-	if root == "" {
-		root = DefaultRoot()
+	root, err := rootFolder(root)
+	if err != nil {
+		return nil, err
 	}
 	folder := filepath.Join(root, strconv.Itoa(instance))
 	s, err := readState(folder)
@@ -301,7 +320,12 @@ func (c *Cluster) Down() error {
 		return Down(filepath.Dir(c.folder), c.network.instance)
 	}
 	defer c.release()
-	return demolish(c.folder, c.network.instance)
+	err := demolish(c.folder, c.network.instance)
+	if err == nil && c.watchdog != nil {
+		err = c.watchdog.dismiss()
+		c.watchdog = nil
+	}
+	return err
 }
 
 // release gives the lock back, after which the cluster is on its own.

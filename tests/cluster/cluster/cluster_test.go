@@ -262,13 +262,23 @@ func TestKilledUpLeavesNothingAfterDown(t *testing.T) {
 	before := look(t, root, bin)
 	ways := []struct {
 		after  string
+		hold   bool
 		remove func() error
 	}{
-		{"network, control groups and keys", func() error { return Sweep(root) }},
-		{"API server, and containerd on each node", func() error { return Down(root, instance) }},
+		{"network, control groups and keys", false, func() error { return Sweep(root) }},
+		{"API server, and containerd on each node", false, func() error { return Down(root, instance) }},
+		{"API server, and containerd on each node", true, func() error {
+			ctx, cancel := context.WithTimeout(ctx, demolition)
+			defer cancel()
+			return until(ctx, 100*time.Millisecond, "the watchdog doesn't clean up", func() (bool, error) {
+				left := commands([]string{root})
+				return len(left) == 0, fmt.Errorf("%d processes left", len(left))
+			})
+		}},
 	}
 	for _, way := range ways {
-		killedUp(ctx, t, way.after, tool, "--dir", root, "--instance", fmt.Sprint(instance), "up")
+		arguments := []string{"--dir", root, "--instance", fmt.Sprint(instance), fmt.Sprintf("--hold=%t", way.hold), "up"}
+		killedUp(ctx, t, way.after, tool, arguments...)
 		if now := look(t, root, bin); len(now) <= len(before) {
 			t.Error("nothing was made before the kill: the test shows nothing")
 		}
@@ -280,9 +290,9 @@ func TestKilledUpLeavesNothingAfterDown(t *testing.T) {
 }
 
 // killedUp runs a command and kills it once it has said a word.
-func killedUp(ctx context.Context, t *testing.T, word string, command ...string) {
+func killedUp(ctx context.Context, t *testing.T, word, tool string, arguments ...string) {
 	t.Helper()
-	up := exec.CommandContext(ctx, command[0], command[1:]...)
+	up := exec.CommandContext(ctx, tool, arguments...)
 	said, err := up.StderrPipe()
 	if err == nil {
 		err = up.Start()

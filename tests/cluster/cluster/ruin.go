@@ -90,11 +90,15 @@ func instances(root string) ([]int, error) {
 }
 
 // Sweep removes ruins: clusters that are half made by a process that is gone, or whose owner is gone. What is up by
-// itself or in somebody's hands stays.
+// itself or in somebody's hands stays. `root` may be empty for DefaultRoot.
 //
 // # Errors
 // When a ruin can't be removed.
 func Sweep(root string) error {
+	root, err := rootFolder(root)
+	if err != nil {
+		return err
+	}
 	found, failed := instances(root)
 	for _, instance := range found {
 		lock, err := lockOf(root, instance)
@@ -120,8 +124,9 @@ func Sweep(root string) error {
 // # Errors
 // When another process makes or owns it, or something couldn't be removed: then call it again.
 func Down(root string, instance int) error {
-	if root == "" {
-		root = DefaultRoot()
+	root, err := rootFolder(root)
+	if err != nil {
+		return err
 	}
 	if instance < 0 || instance >= maxInstances {
 		return fmt.Errorf("instance %d: it is 0 to %d", instance, maxInstances-1)
