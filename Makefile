@@ -21,7 +21,7 @@ SEEDS ?= 50000
 JOBS ?= 2
 
 .PHONY: help install demo demo-local test $(TIERS:%=test-%) bench sim-long bugs-long faults-long deny deny-advisories \
-  generate sidecar images clean
+  generate sidecar images test-manifests test-e2e e2e-long clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,15 @@ test-demo: ## Tier: the demo does what it says
 
 test-faults: sidecar ## Tier: real processes in network namespaces, short form (root, or user namespaces)
 	cd tests/faults && go test -count=1 -v -timeout 25m ./...
+
+test-manifests: ## Tier: chart and kustomization make the same objects, and the chart takes no unknown value
+	cd tests/e2e && go test -count=1 -v -timeout 30m ./manifests ./kube ./app
+
+test-e2e: images ## Tier: operator and example app in a real Kubernetes on this machine, short form (root)
+	cd tests/e2e && go test -count=1 -v -timeout 60m .
+
+e2e-long: images ## The tests on a real Kubernetes in their long form
+	cd tests/e2e && SIDEGRID_LONG=1 go test -count=1 -v -timeout 3h .
 
 sim-long: ## Simulate SEEDS=50000 runs on JOBS=2 cores; prints seeds a minute and the coverage of each rule
 	cargo run --quiet --profile fast --package sidegrid-sim -- run --seeds $(SEEDS) --jobs $(JOBS)
