@@ -1,6 +1,6 @@
 //! Whether one value suits one setting.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -94,6 +94,7 @@ fn check_text(kind: Kind, text: &str) -> Result<Value, Wrong> {
             wrong(format!("{text:?} is not an address and port"), give())
         }
         Kind::Address if text.parse::<IpAddr>().is_err() => wrong(format!("{text:?} is not an IP address"), give()),
+        Kind::HttpsUrl if https_host(text).is_none() => wrong(format!("{text:?} is not such a URL"), give()),
         Kind::Bind if !is_bind(text) => wrong(format!("{text:?} is no way to choose an address"), give()),
         _ => fine,
     }
@@ -185,6 +186,20 @@ fn is_host(text: &str) -> bool {
         || (!text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
 }
 
+/// Host and port of `https://host` or `https://host:port`, a single `/` after it allowed; an IPv6 address is in brackets
+/// in the URL and without them here.
+pub(crate) fn https_host(url: &str) -> Option<(&str, u16)> {
+    let rest = url.strip_prefix("https://")?;
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok().filter(|port| *port != 0)?),
+        _ => (rest, 443),
+    };
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let fits = bare.map_or(!host.contains(':'), |bare| bare.parse::<Ipv6Addr>().is_ok());
+    (fits && is_host(host)).then_some((bare.unwrap_or(host), port))
+}
+
 fn is_origin(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let (host, port) = match rest.rsplit_once(':') {
@@ -247,6 +262,11 @@ mod tests {
             (Kind::NotYet, json!("5m"), "is not available yet; remove it"),
             (Kind::Address, json!("localhost"), "\"localhost\" is not an IP address; give an IP address"),
             (Kind::Path, json!(""), "is empty; give a path"),
+            (
+                Kind::HttpsUrl,
+                json!("http://a:8443"),
+                "\"http://a:8443\" is not such a URL; give a URL without path such as https://operator.example:8443",
+            ),
             (Kind::Hosts, json!(["a:80"]), "\"a:80\" does not belong there; give host names or addresses without port"),
             (
                 Kind::Origins,
@@ -274,6 +294,18 @@ mod tests {
         assert!(problem(Kind::Bind, json!("match-host:")).contains("is no way"));
         assert!(problem(Kind::Text, json!("a\nb")).contains("control characters"));
         assert!(problem(Kind::Name, json!("-x")).contains("is not a name"));
+    }
+
+    #[test]
+    fn a_url_tells_host_and_port() {
+        assert_eq!(https_host("https://operator.ns.svc:8443"), Some(("operator.ns.svc", 8443)));
+        assert_eq!(https_host("https://operator.ns.svc/"), Some(("operator.ns.svc", 443)));
+        assert_eq!(https_host("https://[::1]:8443"), Some(("::1", 8443)));
+        assert_eq!(https_host("https://[::1]"), Some(("::1", 443)));
+        for bad in ["", "https://", "https://a:0", "https://a:x", "https://a/path", "https://u@a", "https://::1:80", "a:1"]
+        {
+            assert_eq!(https_host(bad), None, "{bad}");
+        }
     }
 
     #[test]

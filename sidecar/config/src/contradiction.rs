@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::fault::{Fault, Origin};
-use crate::settings::{Cache, Mode, Network, Settings, WhenFull};
+use crate::settings::{Cache, Mode, Network, RegistryKind, Settings, WhenFull};
 use crate::text::format_span;
 
 /// Every contradiction, except those that rest on a setting which is at fault itself.
@@ -17,6 +17,7 @@ pub(crate) fn contradictions(
     for (name, cache) in &settings.caches {
         of_cache(&mut found, name, cache);
     }
+    of_registry(&mut found, settings);
     of_timing(&mut found, settings);
     of_ports(&mut found, settings);
     found.faults
@@ -59,6 +60,24 @@ fn of_cache(found: &mut Found<'_>, name: &str, cache: &Cache) {
         let bounds = [path("maxEntries"), path("maxBytes")];
         let problem = "reject never applies to a cache without bounds".to_owned();
         found.add(&[&full, &bounds[0], &bounds[1]], problem, "give maxEntries or maxBytes, or set it to evict".into());
+    }
+}
+
+/// What the operator's registry can't do without. The other kinds pass it over.
+fn of_registry(found: &mut Found<'_>, settings: &Settings) {
+    let registry = &settings.registry;
+    if registry.kind != RegistryKind::Operator {
+        return;
+    }
+    let needed = [
+        ("registry.url", registry.url.is_some(), "https://sidegrid-operator.sidegrid-system.svc:8443"),
+        ("registry.authority", registry.authority.is_some(), "the path of a PEM file"),
+        ("registry.token", registry.token.is_some(), "the path of the token's file"),
+        ("member.podUid", !settings.member.pod_uid.is_empty(), "the pod's metadata.uid"),
+    ];
+    for (path, _, example) in needed.into_iter().filter(|(_, set, _)| !set) {
+        let problem = "is missing, and registry.kind operator needs it".to_owned();
+        found.add(&[path], problem, format!("give {example}, or set registry.kind to file"));
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Kind {
     Hosts,
     /// Origins: `scheme://host` or `scheme://host:port`.
     Origins,
+    /// `https://host` or `https://host:port`.
+    HttpsUrl,
     /// Names of presets: none is built yet.
     PresetsNotYet,
     /// Announced and not built: any value is a fault.
@@ -97,12 +99,17 @@ pub const FIELDS: &[Field] = &[
     field("member.rack", Kind::Text, "rack or zone"),
     field("member.machine", Kind::Text, "machine"),
     field("member.stateDir", Kind::Path, "folder of the member's name lock and control socket"),
+    field("member.role", words(&["member", "client"], &[]), "a `client` holds no data, it only forwards"),
+    field("member.podUid", Kind::Text, "uid of the pod that it runs in; empty: none"),
     field(
         "registry.kind",
-        words(&["file"], &["operator", "postgres", "object-store", "etcd", "kubernetes", "multicast"]),
+        words(&["file", "operator"], &["postgres", "object-store", "etcd", "kubernetes", "multicast"]),
         "what decides views",
     ),
     field("registry.path", Kind::Path, "for `file`: where it is kept"),
+    field("registry.url", Kind::HttpsUrl, "for `operator`: where it is reached"),
+    field("registry.authority", Kind::Path, "for `operator`: file of the authorities that may sign its certificate"),
+    field("registry.token", Kind::Path, "for `operator`: file of the pod's token"),
     field("network.bindAddress", Kind::Bind, "address between members: an IP, a word or a pattern"),
     field("network.dataPort", Kind::Whole(0, 65_535), "data between members; 0 picks a free port"),
     field("network.failureDetectionPort", Kind::Whole(0, 65_535), "pings between members; 0 picks a free port"),
@@ -215,6 +222,7 @@ impl Kind {
             Kind::Bind => format!("an IP address, {}", one_of(&[BIND_WORDS, BIND_PATTERNS].concat())),
             Kind::Hosts => "host names or addresses without port".into(),
             Kind::Origins => "origins such as https://app.example".into(),
+            Kind::HttpsUrl => "a URL without path such as https://operator.example:8443".into(),
             Kind::PresetsNotYet => "an empty list".into(),
             Kind::NotYet => "nothing".into(),
         }

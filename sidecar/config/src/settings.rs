@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::check::https_host;
 use crate::text::{optional_size, optional_span, size, span};
 
 /// Everything that can be set. Immutable once loaded.
@@ -127,6 +128,21 @@ pub struct Member {
     pub machine: String,
     /// Folder of this member's name lock and control socket; made when absent. Members on one machine may share it.
     pub state_dir: PathBuf,
+    /// Whether it holds data.
+    pub role: MemberRole,
+    /// The uid of the pod that it runs in; empty: none.
+    pub pod_uid: String,
+}
+
+/// Whether a node holds data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemberRole {
+    /// It joins the view and holds copies.
+    #[default]
+    Member,
+    /// It only forwards what its app asks.
+    Client,
 }
 
 impl Default for Member {
@@ -137,6 +153,8 @@ impl Default for Member {
             rack: String::new(),
             machine: String::new(),
             state_dir: PathBuf::from("/run/sidegrid"),
+            role: MemberRole::default(),
+            pod_uid: String::new(),
         }
     }
 }
@@ -149,11 +167,31 @@ pub struct Registry {
     pub kind: RegistryKind,
     /// For `file`: where the document is kept.
     pub path: PathBuf,
+    /// For `operator`: where it is reached, `https://host` or `https://host:port`.
+    pub url: Option<String>,
+    /// For `operator`: the file of the authorities, PEM, one of which must have signed its certificate.
+    pub authority: Option<PathBuf>,
+    /// For `operator`: the file of the pod's token.
+    pub token: Option<PathBuf>,
 }
 
 impl Default for Registry {
     fn default() -> Self {
-        Registry { kind: RegistryKind::File, path: PathBuf::from("/var/lib/sidegrid/registry") }
+        Registry {
+            kind: RegistryKind::File,
+            path: PathBuf::from("/var/lib/sidegrid/registry"),
+            url: None,
+            authority: None,
+            token: None,
+        }
+    }
+}
+
+impl Registry {
+    /// Host and port that `url` names; an IPv6 address without its brackets.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<(&str, u16)> {
+        https_host(self.url.as_deref()?)
     }
 }
 
@@ -164,6 +202,8 @@ pub enum RegistryKind {
     /// A locked file, for members on one machine.
     #[default]
     File,
+    /// The operator, for members in pods.
+    Operator,
 }
 
 /// Addresses and ports between members.

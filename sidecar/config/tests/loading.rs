@@ -176,7 +176,7 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() {
         ("resp.enabled=true", "resp.enabled: is not available yet"),
         ("presets=keycloak", "presets: presets are not available yet"),
         ("registry.kind=postgres", "registry.kind: postgres is not available yet"),
-        ("registry.kind=operator", "registry.kind: operator is not available yet"),
+        ("registry.kind=etcd", "registry.kind: etcd is not available yet"),
         ("tls.mode=files", "tls.mode: files is not available yet"),
         ("metrics.histograms=true", "metrics.histograms: is not available yet"),
         ("cluster.partition.policy=serve", "cluster.partition.policy: \"serve\" is unknown; give fence"),
@@ -284,4 +284,22 @@ proptest! {
     fn no_text_panics(yaml in "\\PC{0,200}") {
         let _ = load(&yaml, &[], &[]);
     }
+}
+
+#[test]
+fn a_pods_settings_load_and_what_the_operator_needs_is_asked_for() {
+    let yaml = r#"{"cluster": {"name": "web"}, "registry": {"kind": "operator",
+        "url": "https://sidegrid-operator.sidegrid-system.svc:8443", "authority": "/etc/sidegrid/ca.crt",
+        "token": "/var/run/secrets/sidegrid.dev/token"}}"#;
+    let env = [("SIDEGRID_MEMBER_POD_UID", "0f8a"), ("SIDEGRID_MEMBER_ROLE", "client")];
+    let settings = load(yaml, &env, &[]).unwrap().settings;
+    assert_eq!(settings.registry.kind, RegistryKind::Operator);
+    assert_eq!(settings.registry.endpoint(), Some(("sidegrid-operator.sidegrid-system.svc", 8443)));
+    assert_eq!(settings.member.pod_uid, "0f8a");
+    assert_eq!(settings.member.role, MemberRole::Client);
+
+    let missing = faults("", &[], &["registry.kind=operator"]);
+    let paths: Vec<_> = missing.iter().filter_map(|f| f.split(':').next()).collect();
+    assert_eq!(paths, ["member.podUid", "registry.authority", "registry.token", "registry.url"], "{missing:?}");
+    assert!(load("", &[], &["registry.url=https://a"]).is_ok(), "the kind file passes it over");
 }

@@ -2,7 +2,8 @@
 //!
 //! A registry holds one [`Document`](sidegrid_core::document::Document) for a cluster, changed only by
 //! compare-and-swap, and the secret of the cluster's certificate authority. [`Registry`] is the contract; every kind
-//! passes the suite in `tests/conformance`. [`FileRegistry`] is the kind for members that share a machine.
+//! passes the suite in `tests/conformance`. [`FileRegistry`] is the kind for members that share a machine,
+//! [`OperatorRegistry`] the one for members in pods.
 //!
 //! Also here, since it rests on the same file locks: [`NameLock`], by which an incarnation proves that the one before
 //! it has ended (P-1).
@@ -15,6 +16,7 @@ mod file_lock;
 mod folder;
 mod machine;
 mod name_lock;
+mod operator;
 mod registry;
 mod secret;
 
@@ -23,5 +25,6 @@ pub use error::RegistryError;
 pub use file::FileRegistry;
 pub use machine::{boot_id, machine_id};
 pub use name_lock::{NameLock, NameLockError};
+pub use operator::{DEADLINE_HEADER, Dial, Enrol, OperatorLimits, OperatorRegistry, OperatorSettings, Stream};
 pub use registry::{Registry, Swap};
 pub use secret::{MAX_SECRET_BYTES, Secret};

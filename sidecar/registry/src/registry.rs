@@ -68,4 +68,13 @@ pub trait Registry: Send + Sync {
     /// # Errors
     /// Any [`RegistryError`] but [`RegistryError::Format`].
     async fn create_authority(&self, secret: Secret) -> Result<Secret, RegistryError>;
+
+    /// Says which document this member knows as the newest, after the registry showed none or an older one (G-3). A kind
+    /// that can gather a majority's word repairs by it; the others do nothing.
+    ///
+    /// # Errors
+    /// Any [`RegistryError`].
+    async fn republish(&self, _document: Document) -> Result<(), RegistryError> {
+        Ok(())
+    }
 }
