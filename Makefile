@@ -77,7 +77,7 @@ test-faults: sidecar ## Tier: real processes in network namespaces, short form (
 	cd tests/faults && go test -count=1 -v -timeout 25m ./...
 
 test-manifests: ## Tier: chart and kustomization make the same objects, and the chart takes no unknown value
-	cd tests/e2e && go test -count=1 -v -timeout 30m ./manifests ./kube ./app
+	cd tests/e2e && go test -count=1 -v -timeout 30m ./manifests ./kube ./app ./processes
 
 test-e2e: images ## Tier: operator and example app in a real Kubernetes on this machine, short form (root)
 	cd tests/e2e && go test -count=1 -v -timeout 60m .

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"example.com/sidegrid/e2e/processes"
 )
 
 // TestCutNode: a node that is cut off answers nothing of the cache until it is back; the others go on with all that was
@@ -21,7 +23,7 @@ func TestCutNode(t *testing.T) {
 	}
 	session, err := w.client.Login(w.ctx, away.Status.PodIP, "cut")
 	w.must(err)
-	inside := w.process(&away, appProcess)
+	inside := w.process(&away, processes.App)
 	if status := w.statusInside(w.ctx, inside, session.Cookie); status != "200" {
 		t.Fatalf("before the cut it answers %s", status)
 	}
@@ -53,7 +55,7 @@ func TestCutNode(t *testing.T) {
 
 // statusInside asks the app for a session from within its pod, where a cut doesn't reach, and gives the HTTP status.
 func (s *space) statusInside(ctx context.Context, pid int, cookie string) string {
-	command := exec.CommandContext(ctx, "nsenter", "--net="+networkOf(pid), "curl", "--silent", "--max-time", "8",
+	command := exec.CommandContext(ctx, "nsenter", "--net="+processes.Network(pid), "curl", "--silent", "--max-time", "8",
 		"--output", "/dev/null", "--write-out", "%{http_code}", "--cookie", "session="+cookie, "http://127.0.0.1:8080/session")
 	// curl fails when nothing answers, and says 000 then.
 	out, err := command.Output()

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"example.com/sidegrid/e2e/app"
 	"example.com/sidegrid/e2e/kube"
+	"example.com/sidegrid/e2e/processes"
 )
 
 // web is the example app under load, with a ledger of what it acknowledged.
@@ -121,12 +123,12 @@ func TestNothingIsLost(t *testing.T) {
 	w := startWeb(newSpace(t, "rolling", faultWarnings), sized(2000, 20000))
 
 	w.during("the member's process is killed", 3, func(pods []kube.Pod) {
-		member := w.process(&pods[0], memberProcess)
+		member := w.process(&pods[0], processes.Member)
 		w.kill(member)
 		w.gone(member)
 	})
 	w.during("the sidecar's container is killed", 3, func(pods []kube.Pod) {
-		w.kill(w.process(&pods[1], supervisorProcess))
+		w.kill(w.process(&pods[1], processes.Supervisor))
 		w.restarted(&pods[1])
 	})
 	w.during("a pod is deleted without grace", 3, func(pods []kube.Pod) {
@@ -148,9 +150,25 @@ func TestNothingIsLost(t *testing.T) {
 func (s *space) gone(pid int) {
 	s.t.Helper()
 	s.until(settleLimit, fmt.Sprintf("the end of process %d", pid), func(context.Context) error {
-		if state := stateOf(pid); state != "" && state != "Z" {
+		if state := processes.State(pid); state != "" && state != "Z" {
 			return fmt.Errorf("it is in state %s", state)
 		}
 		return nil
 	})
+}
+
+// process finds the one process of a pod that is of this kind.
+func (s *space) process(pod *kube.Pod, kind processes.Kind) int {
+	s.t.Helper()
+	pid, err := processes.OfPod(pod.Metadata.UID, kind)
+	s.must(err)
+	return pid
+}
+
+// kill ends a process of a pod at once.
+func (s *space) kill(pid int) {
+	s.t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		s.t.Fatalf("killing %d: %v", pid, err)
+	}
 }
