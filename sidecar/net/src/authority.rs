@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sidegrid_core::ClusterUid;
 
 use crate::clock::calendar;
-use crate::identity::MemberIdentity;
+use crate::identity::{MemberIdentity, MemberNames};
 
 /// Certificates are valid from this long before they are made, for machines whose calendars differ.
 const BACKDATED: Duration = Duration::from_secs(60 * 60);
@@ -78,10 +78,34 @@ impl Authority {
         identity: MemberIdentity,
         validity: Duration,
     ) -> Result<String, AuthorityError> {
+        self.sign_uri(request_pem, identity, &identity.to_string(), validity)
+    }
+
+    /// As [`Authority::sign`], with where the member runs after the identity in the URI SAN.
+    ///
+    /// # Errors
+    /// As of [`Authority::sign`].
+    pub fn sign_named(
+        &self,
+        request_pem: &str,
+        identity: MemberIdentity,
+        names: &MemberNames,
+        validity: Duration,
+    ) -> Result<String, AuthorityError> {
+        self.sign_uri(request_pem, identity, &format!("{identity}/{names}"), validity)
+    }
+
+    fn sign_uri(
+        &self,
+        request_pem: &str,
+        identity: MemberIdentity,
+        uri: &str,
+        validity: Duration,
+    ) -> Result<String, AuthorityError> {
         let request = CertificateSigningRequestParams::from_pem(request_pem).map_err(AuthorityError::Request)?;
         let mut params = dated(validity);
         params.distinguished_name = name(&format!("sidegrid member {}", identity.member));
-        let uri = identity.to_string().try_into().map_err(AuthorityError::Sign)?;
+        let uri = uri.to_owned().try_into().map_err(AuthorityError::Sign)?;
         params.subject_alt_names = vec![SanType::URI(uri)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -161,7 +185,7 @@ impl fmt::Debug for Leaf {
 }
 
 /// Params that are valid from a little before now for `validity` from now.
-fn dated(validity: Duration) -> CertificateParams {
+pub(crate) fn dated(validity: Duration) -> CertificateParams {
     let now = calendar();
     let mut params = CertificateParams::default();
     params.not_before = (now - BACKDATED).into();
@@ -169,7 +193,7 @@ fn dated(validity: Duration) -> CertificateParams {
     params
 }
 
-fn name(common: &str) -> DistinguishedName {
+pub(crate) fn name(common: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common);
     name

@@ -136,6 +136,11 @@ fn peer_identity(stream: &TlsStream<TcpStream>) -> Result<MemberIdentity, TlsErr
 
 /// Who the leaf says its holder is. Exactly one identity URI, or none: two would let the reader choose.
 fn identity_of(leaf: &CertificateDer<'_>) -> Result<MemberIdentity, TlsError> {
+    uri_of(leaf)?.parse().map_err(|_| TlsError::NoIdentity)
+}
+
+/// The leaf's one identity URI.
+pub(crate) fn uri_of(leaf: &CertificateDer<'_>) -> Result<String, TlsError> {
     let (_, cert) = x509_parser::parse_x509_certificate(leaf).map_err(|_| TlsError::NoIdentity)?;
     let names = cert.subject_alternative_name().ok().flatten().ok_or(TlsError::NoIdentity)?;
     let mut uris = names.value.general_names.iter().filter_map(|name| match name {
@@ -143,7 +148,7 @@ fn identity_of(leaf: &CertificateDer<'_>) -> Result<MemberIdentity, TlsError> {
         _ => None,
     });
     match (uris.next(), uris.next()) {
-        (Some(uri), None) => uri.parse().map_err(|_| TlsError::NoIdentity),
+        (Some(uri), None) => Ok(uri.to_owned()),
         _ => Err(TlsError::NoIdentity),
     }
 }
@@ -357,7 +362,7 @@ impl TlsError {
     }
 
     /// As a verifier's verdict; [`TlsError::of_rustls`] finds it again.
-    fn into_rustls(self) -> rustls::Error {
+    pub(crate) fn into_rustls(self) -> rustls::Error {
         rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(self))))
     }
 }

@@ -62,6 +62,30 @@ pub struct Conflict {
     pub there: Option<Document>,
 }
 
+/// Words of [`ApiProblem::reason`].
+pub mod reason {
+    /// 503 to a change: it was on its way when its answer was lost, so that it may have been made or not.
+    pub const UNKNOWN_OUTCOME: &str = "unknown_outcome";
+    /// 503: what the operator needs can't be asked. Nothing was changed.
+    pub const UNAVAILABLE: &str = "unavailable";
+    /// 503: too much is under way. Nothing was changed.
+    pub const OVERLOADED: &str = "overloaded";
+    /// 401: no token or leaf, or one that is not accepted.
+    pub const UNAUTHENTICATED: &str = "unauthenticated";
+    /// 403: the token or leaf is somebody else's.
+    pub const FORBIDDEN: &str = "forbidden";
+    /// 404 to an enrolment: no such CacheCluster.
+    pub const UNKNOWN_CLUSTER: &str = "unknown_cluster";
+    /// 404 to a read: no document, and none was lost.
+    pub const NO_DOCUMENT: &str = "no_document";
+    /// 410: the document was created once and is missing.
+    pub const LOST: &str = "lost";
+    /// 500: what is stored can't be understood; it was left as it is.
+    pub const CORRUPT: &str = "corrupt";
+    /// 413 and 422: what is asked can never be done.
+    pub const INVALID: &str = "invalid";
+}
+
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
