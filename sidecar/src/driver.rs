@@ -11,8 +11,8 @@ use sidegrid_core::event::{CallId, RegistryAnswer, RegistryCall};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::message::{Envelope, Message};
 use sidegrid_core::operation::{Applied, Refusal, RefusalReason};
-use sidegrid_core::{Effect, Effects, Event, MemberId, Time};
-use sidegrid_net::{Clock, Inbound, Mesh};
+use sidegrid_core::{ClusterUid, Effect, Effects, Event, MemberId, Time};
+use sidegrid_net::{Clock, Inbound, Mesh, TlsMode};
 use sidegrid_registry::Registry;
 use sidegrid_store::Store;
 use tokio::sync::{mpsc, watch};
@@ -24,17 +24,19 @@ use crate::spawner::Spawner;
 use crate::trust::Trust;
 
 mod registry_calls;
+mod renewal;
 mod tickets;
 
 use registry_calls::RegistryCalls;
+use renewal::Renewal;
 use tickets::Tickets;
 
 /// Events taken in one turn from each source.
 const TURN: usize = 256;
 /// How often people and metrics are shown a new copy of the core's state, changes apart.
 const PUBLISH: Duration = Duration::from_millis(200);
-/// A certificate that could not be renewed is tried again after this; there is as long left as it was used for.
-const RENEWAL_RETRY: Duration = Duration::from_secs(600);
+/// How often the newest document is told to a registry that shows none or an older one (G-3).
+const REPUBLISH: Duration = Duration::from_secs(1);
 /// How long what has been queued for peers may take to leave, when an incarnation ends.
 const FLUSH: Duration = Duration::from_millis(200);
 
@@ -68,6 +70,9 @@ pub(crate) struct Driver {
     pub(crate) core: Core<Store>,
     pub(crate) mesh: Mesh,
     pub(crate) trust: Arc<Trust>,
+    pub(crate) cluster: ClusterUid,
+    /// When its certificate is to be renewed for the first time; none: never.
+    pub(crate) renew_after: Option<Duration>,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) grid: Grid,
     pub(crate) clock: Clock,
@@ -87,7 +92,7 @@ impl Driver {
     pub(crate) async fn run(self, mut sources: Sources) -> End {
         let (calls, mut answers) = RegistryCalls::new(
             Arc::clone(&self.registry),
-            self.trust.cluster(),
+            self.cluster,
             self.limits.registry_timeout,
             self.spawner.clone(),
             self.grid.clone(),
@@ -108,9 +113,10 @@ impl Driver {
             clock: self.clock.clone(),
             began: self.began,
         };
-        let mut upkeep = Upkeep::new(&self.trust, self.clock.now());
-        let end =
-            turns.run(&mut sources, &mut answers, |now, turns| upkeep.keep(now, turns, &self.trust, self.me)).await;
+        let now = self.clock.now();
+        let renewal = Renewal::new(self.trust, self.me, self.cluster, self.spawner.clone(), self.renew_after, now);
+        let mut upkeep = Upkeep { publish_at: now, republish_at: now, renewal };
+        let end = turns.run(&mut sources, &mut answers, |now, turns| upkeep.keep(now, turns)).await;
         self.grid.detach();
         turns.tickets.refuse_all();
         refuse_queued(&mut sources.submits);
@@ -131,34 +137,28 @@ fn refuse_queued(submits: &mut mpsc::Receiver<Submit>) {
 /// What is done a few times a second.
 struct Upkeep {
     publish_at: Time,
-    renew_at: Option<Time>,
+    republish_at: Time,
+    renewal: Renewal,
 }
 
 impl Upkeep {
-    fn new(trust: &Trust, now: Time) -> Upkeep {
-        Upkeep { publish_at: now, renew_at: trust.renewal().map(|renewal| now + renewal) }
-    }
-
-    fn keep(&mut self, now: Time, turns: &mut Turns<'_>, trust: &Trust, me: MemberId) {
+    fn keep(&mut self, now: Time, turns: &mut Turns<'_>) {
         turns.chronicle.tend(now);
         if std::mem::take(&mut turns.changed) || now >= self.publish_at {
             self.publish_at = now + PUBLISH;
             turns.grid.publish(turns.core.snapshot(now));
         }
-        if self.renew_at.is_some_and(|at| now >= at) {
-            let next = match trust.leaf(me) {
-                Ok(leaf) => {
-                    turns.mesh.set_tls(leaf);
-                    turns.grid.counters().certificate_rotations.add_one();
-                    tracing::info!("renewed this member's certificate");
-                    trust.renewal()
-                }
-                Err(error) => {
-                    tracing::error!("can't renew this member's certificate: {error}");
-                    Some(RENEWAL_RETRY)
-                }
-            };
-            self.renew_at = next.map(|wait| now + wait);
+        if now >= self.republish_at
+            && let Some(document) = turns.core.unregistered_document()
+        {
+            self.republish_at = now + REPUBLISH;
+            turns.calls.republish(document);
+        }
+        if let Some(tls) = self.renewal.keep(now) {
+            turns.grid.counters().certificate_rotations.add_one();
+            if let TlsMode::Mutual(config) = tls {
+                turns.mesh.set_tls(config);
+            }
         }
     }
 }

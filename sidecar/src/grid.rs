@@ -316,6 +316,7 @@ impl Grid {
             Participation::Joining => not("joining"),
             Participation::Leaving => not("draining"),
             Participation::Superseded => not("superseded"),
+            Participation::Client if snapshot.view.is_none() || snapshot.reaches_nobody => not("joining"),
             Participation::Client => Readiness { ready: true, reason: "ready" },
             Participation::Member if !live.gate.has_lease(self.0.clock.now()) => not("no-lease"),
             Participation::Member if !live.is_filled(&snapshot) => not("filling"),
@@ -364,6 +365,7 @@ fn unjoined() -> Snapshot {
         unsealed: 0,
         waits_for: None,
         registry_ok: true,
+        reaches_nobody: true,
         groups: GroupCounts::default(),
         operations_in_flight: 0,
         pending_writes: 0,
@@ -375,6 +377,8 @@ fn unjoined() -> Snapshot {
 #[cfg(test)]
 mod tests {
     use sidegrid_config::{Cache, Mode, Settings};
+    use sidegrid_core::ViewNumber;
+    use sidegrid_core::view::View;
     use sidegrid_store::StoreSettings;
 
     use super::*;
@@ -445,6 +449,29 @@ mod tests {
         assert!(taken.reply.is_closed(), "nobody waits any more");
         let counted: u64 = grid.counters().refusals.counts().map(|(_, count)| count).sum();
         assert_eq!(counted, 2);
+    }
+
+    #[tokio::test]
+    async fn a_client_is_ready_once_it_can_forward() {
+        let grid = grid();
+        let _queued = attach(&grid, 1);
+        grid.advance(Phase::Running);
+        let mut snapshot = Snapshot { participation: Participation::Client, ..unjoined() };
+        grid.publish(snapshot.clone());
+        assert_eq!(grid.readiness(), Readiness { ready: false, reason: "joining" });
+        snapshot.view = Some(Arc::new(View {
+            number: ViewNumber(1),
+            members: Vec::new(),
+            classes: Vec::new(),
+            segments: 1,
+            groups: Vec::new(),
+            next_joined: 1,
+        }));
+        grid.publish(snapshot.clone());
+        assert_eq!(grid.readiness(), Readiness { ready: false, reason: "joining" }, "it reaches nobody");
+        snapshot.reaches_nobody = false;
+        grid.publish(snapshot);
+        assert_eq!(grid.readiness(), Readiness { ready: true, reason: "ready" });
     }
 
     #[test]

@@ -11,8 +11,10 @@ use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::{MemberId, Time};
 use sidegrid_net::address::{self, AddressError};
 use sidegrid_net::listeners::BindError;
-use sidegrid_net::{Listeners, Plane};
+use sidegrid_net::{Listeners, Plane, clock};
 use sidegrid_registry::{NameLock, NameLockError, boot_id, machine_id};
+
+use crate::incarnations::Incarnations;
 
 /// The protocol versions that this build speaks.
 const PROTOCOLS: (u16, u16) = (1, 1);
@@ -29,6 +31,8 @@ pub(crate) struct Identity {
     locality: Locality,
     data_address: SocketAddr,
     failure_detection_address: SocketAddr,
+    /// In a pod, whose containers the platform dates by the calendar; elsewhere the boot clock numbers incarnations.
+    incarnations: Option<Incarnations>,
     _lock: NameLock,
 }
 
@@ -47,6 +51,9 @@ pub(crate) enum IdentityError {
     /// The ports can't be had.
     #[error("network: {0}")]
     Bind(#[from] BindError),
+    /// An incarnation can't be numbered.
+    #[error("member.stateDir: can't number this incarnation: {0}")]
+    Incarnation(io::Error),
     /// The kernel can't tell the bound ports.
     #[error("network: can't tell the bound port: {0}")]
     Port(io::Error),
@@ -74,12 +81,10 @@ impl Identity {
         )?;
         let advertised = settings.network.advertised;
         let address = advertised.address.unwrap_or(choice.address);
-        let platform = PlatformIdentity::Host {
-            machine: machine_id().map_err(IdentityError::Machine)?,
-            boot: boot_id().map_err(IdentityError::Machine)?,
-            lock: lock.identity().to_owned(),
-        };
+        let platform = platform(settings, &lock)?;
         let member = &settings.member;
+        let numbered = || Incarnations::of(&member.state_dir, &settings.cluster.name, &name);
+        let incarnations = (!member.pod_uid.is_empty()).then(numbered);
         let identity = Identity {
             name,
             platform,
@@ -95,6 +100,7 @@ impl Identity {
                 address,
                 advertised.failure_detection_port,
             )?,
+            incarnations,
             _lock: lock,
         };
         Ok((identity, listeners))
@@ -105,26 +111,56 @@ impl Identity {
         &self.name
     }
 
-    /// A new incarnation, started at `now` on the machine's boot clock: a random id that is not zero.
-    pub(crate) fn incarnation(&self, now: Time) -> Member {
-        let id = loop {
-            let id: u64 = random();
-            if id != 0 {
-                break MemberId(id);
-            }
+    /// The incarnation `id`, started at `now` on the machine's boot clock. `locality` outweighs the settings'. In a pod
+    /// it blocks for a few file operations.
+    ///
+    /// # Errors
+    /// When its number can't be kept.
+    pub(crate) fn incarnation(
+        &self,
+        id: MemberId,
+        now: Time,
+        locality: Option<Locality>,
+    ) -> Result<Member, IdentityError> {
+        let incarnation = match &self.incarnations {
+            Some(incarnations) => incarnations.next(clock::calendar_nanos()).map_err(IdentityError::Incarnation)?,
+            None => now.as_nanos(),
         };
-        Member {
+        Ok(Member {
             id,
             name: self.name.clone(),
             identity: self.platform.clone(),
-            incarnation: now.as_nanos(),
+            incarnation,
             data_address: self.data_address,
             failure_detection_address: self.failure_detection_address,
-            locality: self.locality.clone(),
+            locality: locality.unwrap_or_else(|| self.locality.clone()),
             protocols: PROTOCOLS,
             joined: 0,
+        })
+    }
+}
+
+/// A new incarnation's id: random, and not zero.
+pub(crate) fn fresh_id() -> MemberId {
+    loop {
+        let id: u64 = random();
+        if id != 0 {
+            return MemberId(id);
         }
     }
+}
+
+/// What ties the incarnations together: the pod, or the lock on one boot of this machine.
+fn platform(settings: &Settings, lock: &NameLock) -> Result<PlatformIdentity, IdentityError> {
+    let uid = &settings.member.pod_uid;
+    if !uid.is_empty() {
+        return Ok(PlatformIdentity::Pod { uid: uid.clone() });
+    }
+    Ok(PlatformIdentity::Host {
+        machine: machine_id().map_err(IdentityError::Machine)?,
+        boot: boot_id().map_err(IdentityError::Machine)?,
+        lock: lock.identity().to_owned(),
+    })
 }
 
 fn lock(settings: &Settings, name: &str) -> Result<NameLock, NameLockError> {

@@ -3,10 +3,10 @@
 use std::io;
 use std::sync::Arc;
 
-use sidegrid_config::Settings;
+use sidegrid_config::{RegistryKind, Settings};
 use sidegrid_core::Time;
 use sidegrid_net::{Clock, Counters};
-use sidegrid_registry::{FileRegistry, RegistryError};
+use sidegrid_registry::{FileRegistry, Registry, RegistryError};
 use tokio::runtime::Handle;
 
 use crate::EXIT_CANT_START;
@@ -15,10 +15,12 @@ use crate::control;
 use crate::grid::{Grid, Phase};
 use crate::identity::{Identity, IdentityError};
 use crate::node::{self, DrainSwitch, NodeSettings};
+use crate::operator;
 use crate::serving::Serving;
 use crate::shutdown::{EndSignals, wait_and_drain};
 use crate::spawner::Spawner;
 use crate::sweep;
+use crate::trust::Trust;
 
 /// What a member process is started with.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub(crate) enum StartError {
     Identity(#[from] IdentityError),
     #[error("registry.path: {0}")]
     Registry(#[from] RegistryError),
+    #[error("registry.url: {0}")]
+    Operator(io::Error),
     #[error("the control socket {path}: {source}")]
     Control { path: String, source: io::Error },
     #[error(transparent)]
@@ -86,6 +90,18 @@ pub(crate) fn run(member: Member) -> u8 {
     })
 }
 
+/// The registry that the settings name, and the trust that comes with it; none: the registry keeps the authority.
+fn registry(settings: &Settings, spawner: &Spawner) -> Result<(Arc<dyn Registry>, Option<Arc<Trust>>), StartError> {
+    match settings.registry.kind {
+        RegistryKind::File => Ok((Arc::new(FileRegistry::new(&settings.registry.path)?), None)),
+        RegistryKind::Operator => {
+            let (registry, trust) =
+                operator::reach(settings, spawner.runtime().clone()).map_err(StartError::Operator)?;
+            Ok((registry, Some(trust)))
+        }
+    }
+}
+
 fn start_node(
     settings: &Arc<Settings>,
     grid: &Grid,
@@ -94,7 +110,7 @@ fn start_node(
     spawner: &Spawner,
     began: Time,
 ) -> Result<(), StartError> {
-    let registry = FileRegistry::new(&settings.registry.path)?;
+    let (registry, trust) = registry(settings, spawner)?;
     let (identity, listeners) = Identity::take(settings)?;
     let control = |source| StartError::Control { path: control::path(settings).display().to_string(), source };
     control::serve(settings, grid, switch, spawner).map_err(control)?;
@@ -103,7 +119,8 @@ fn start_node(
         settings: Arc::clone(settings),
         identity,
         listeners,
-        registry: Arc::new(registry),
+        registry,
+        trust,
         grid: grid.clone(),
         net_counters: Arc::clone(net_counters),
         spawner: spawner.clone(),

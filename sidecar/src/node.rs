@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rand::random;
-use sidegrid_config::Settings;
+use sidegrid_config::{MemberRole, Settings};
 use sidegrid_core::core::{Core, Setup};
 use sidegrid_core::fault::Bugs;
 use sidegrid_core::limits::Limits;
 use sidegrid_core::member::Member;
-use sidegrid_core::{MemberId, Time};
+use sidegrid_core::{ClusterUid, MemberId, Time};
 use sidegrid_net::{Counters, Listeners, Mesh, MeshSettings, NetError, NetLimits};
 use sidegrid_registry::Registry;
 use sidegrid_store::{Store, StoreSettings};
@@ -21,9 +21,9 @@ use crate::agreed;
 use crate::driver::{Driver, End, Sources};
 use crate::grid::cache::bounds;
 use crate::grid::{Grid, Live, Phase};
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError, fresh_id};
 use crate::spawner::Spawner;
-use crate::trust::{Trust, TrustError};
+use crate::trust::{Admission, Trust, TrustError};
 
 /// Apps' operations waiting for the core; one more is refused as overloaded (B-1).
 const SUBMITS: usize = 16_384;
@@ -41,6 +41,8 @@ pub(crate) struct NodeSettings {
     pub(crate) identity: Identity,
     pub(crate) listeners: Listeners,
     pub(crate) registry: Arc<dyn Registry>,
+    /// What lets members in; none: to be made from what the registry keeps.
+    pub(crate) trust: Option<Arc<Trust>>,
     pub(crate) grid: Grid,
     pub(crate) net_counters: Arc<Counters>,
     pub(crate) spawner: Spawner,
@@ -54,7 +56,11 @@ enum BeginError {
     #[error(transparent)]
     Trust(#[from] TrustError),
     #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
     Net(#[from] NetError),
+    #[error("told to hand over or to stop meanwhile")]
+    Interrupted,
 }
 
 /// A way to tell the node to hand over and leave.
@@ -94,7 +100,7 @@ pub(crate) fn start(node: NodeSettings, switch: &DrainSwitch) -> io::Result<()> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let drain = switch.wanted.subscribe();
     let spawner = node.spawner.clone();
-    let node = Node { node, drain, trust: None, formerly: None };
+    let node = Node { trust: node.trust.clone(), node, drain, formerly: None };
     spawner.thread_critical("core", move || runtime.block_on(node.run()))
 }
 
@@ -142,6 +148,9 @@ impl Node {
     async fn incarnation(&mut self) -> Result<End, BeginError> {
         let trust = self.trust().await?;
         self.passed("the authority is known");
+        let id = fresh_id();
+        let Admission { cluster, tls, renew_after, locality } = self.admitted(&trust, id).await?;
+        self.passed("this incarnation is admitted");
         // Who has handed over comes back as a client only.
         let leaves = *self.drain.borrow_and_update();
         if leaves {
@@ -149,16 +158,15 @@ impl Node {
         }
         let clock = self.node.grid.clock().clone();
         let now = clock.now();
-        let me = self.node.identity.incarnation(now);
-        let id = me.id;
+        let me = self.node.identity.incarnation(id, now, locality)?;
         let limits = Limits::default();
         let store = Arc::new(self.store());
-        let core = Core::new(self.setup(&me, &trust, !leaves, limits), Arc::clone(&store), now);
+        let core = Core::new(self.setup(&me, cluster, !leaves, limits), Arc::clone(&store), now);
         let (inbound_sender, inbound) = mpsc::channel(INBOUND);
         let mesh_settings = MeshSettings {
-            cluster: trust.cluster(),
+            cluster,
             me,
-            tls: trust.mode(id)?,
+            tls,
             limits: NetLimits::default(),
             lease: core.lease(),
             clock: clock.clone(),
@@ -181,6 +189,8 @@ impl Node {
             core,
             mesh,
             trust,
+            cluster,
+            renew_after,
             registry: Arc::clone(&self.node.registry),
             grid: self.node.grid.clone(),
             clock,
@@ -193,14 +203,26 @@ impl Node {
         Ok(driver.run(sources).await)
     }
 
-    fn setup(&self, me: &Member, trust: &Trust, joins: bool, limits: Limits) -> Setup {
+    /// Lets an incarnation in. Waits for no longer than until this node is told to hand over or to stop.
+    async fn admitted(&mut self, trust: &Trust, id: MemberId) -> Result<Admission, BeginError> {
+        let stopping = self.node.spawner.stopping().clone();
+        // Every branch is cancel safe.
+        tokio::select! {
+            biased;
+            admission = trust.admit(id) => Ok(admission?),
+            () = stopping.cancelled() => Err(BeginError::Interrupted),
+            Ok(()) = self.drain.changed() => Err(BeginError::Interrupted),
+        }
+    }
+
+    fn setup(&self, me: &Member, cluster: ClusterUid, may_join: bool, limits: Limits) -> Setup {
         Setup {
             me: me.clone(),
             // The name's lock is held for as long as this process lives (P-1).
             exclusive: true,
-            joins,
+            joins: may_join && self.node.settings.member.role == MemberRole::Member,
             agreed: agreed::agreed(&self.node.settings),
-            creates: Some(trust.cluster()),
+            creates: Some(cluster),
             formerly: self.formerly,
             limits,
             seed: random(),

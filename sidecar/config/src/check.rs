@@ -302,7 +302,8 @@ mod tests {
         assert_eq!(https_host("https://operator.ns.svc/"), Some(("operator.ns.svc", 443)));
         assert_eq!(https_host("https://[::1]:8443"), Some(("::1", 8443)));
         assert_eq!(https_host("https://[::1]"), Some(("::1", 443)));
-        for bad in ["", "https://", "https://a:0", "https://a:x", "https://a/path", "https://u@a", "https://::1:80", "a:1"]
+        for bad in
+            ["", "https://", "https://a:0", "https://a:x", "https://a/path", "https://u@a", "https://::1:80", "a:1"]
         {
             assert_eq!(https_host(bad), None, "{bad}");
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::data::Data;
 use crate::data::entry::Entry;
-use crate::document::Agreed;
+use crate::document::{Agreed, Document};
 use crate::event::{Effect, Effects, Event, Notice};
 use crate::fault::Bugs;
 use crate::gate::Gate;
@@ -272,6 +272,13 @@ impl<S: Storage> Core<S> {
         next.max(now)
     }
 
+    /// The document of the newest view, when the registry showed none or an older one: what this member can tell it (G-3).
+    /// None also while a newer view is known by its members alone.
+    #[must_use]
+    pub fn unregistered_document(&self) -> Option<Arc<Document>> {
+        self.membership.unregistered_document()
+    }
+
     /// The read gate, for readers on other threads.
     #[must_use]
     pub fn gate(&self) -> Arc<Gate> {
@@ -311,6 +318,7 @@ impl<S: Storage> Core<S> {
             unsealed: self.membership.unsealed_count(),
             waits_for: self.membership.waits_for(),
             registry_ok: self.membership.registry_ok(),
+            reaches_nobody: self.membership.reaches_nobody(),
             groups: self.data.role_counts(),
             operations_in_flight: self.entry.len(),
             pending_writes,

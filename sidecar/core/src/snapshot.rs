@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub waits_for: Option<&'static str>,
     /// Whether the registry answered last time.
     pub registry_ok: bool,
+    /// Whether this node is no member and reaches none: nothing can be decided for its app.
+    pub reaches_nobody: bool,
     /// Groups by this node's state in them.
     pub groups: GroupCounts,
     /// Operations of this node's app under way.

@@ -41,8 +41,16 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// The calendar time, for the validity of certificates only.
-#[expect(clippy::disallowed_methods, reason = "certificates are dated by the calendar; no protocol rule rests on it")]
+/// The calendar's reading in nanoseconds since 1970: what platforms date the ends of containers by. Compared with the
+/// same machine's alone.
+#[must_use]
+pub fn calendar_nanos() -> u64 {
+    let since = calendar().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The calendar time. No protocol rule compares it between machines.
+#[expect(clippy::disallowed_methods, reason = "certificates and ends of containers are dated by the calendar")]
 pub(crate) fn calendar() -> SystemTime {
     SystemTime::now()
 }

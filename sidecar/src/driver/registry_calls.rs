@@ -24,6 +24,8 @@ pub(super) struct RegistryCalls {
     spawner: Spawner,
     grid: Grid,
     permits: Arc<Semaphore>,
+    /// One publishing at a time.
+    republishes: Arc<Semaphore>,
     /// The fault told last: one that a person must mend is told once, not at every try.
     told: Arc<Mutex<String>>,
     answers: mpsc::Sender<(CallId, RegistryAnswer)>,
@@ -41,8 +43,8 @@ impl RegistryCalls {
         // One place for each call under way: giving an answer never waits.
         let (answers, receiver) = mpsc::channel(CALLS_AT_ONCE);
         let permits = Arc::new(Semaphore::new(CALLS_AT_ONCE));
-        let told = Arc::default();
-        (RegistryCalls { registry, cluster, timeout, spawner, grid, permits, told, answers }, receiver)
+        let (told, republishes) = (Arc::default(), Arc::new(Semaphore::new(1)));
+        (RegistryCalls { registry, cluster, timeout, spawner, grid, permits, republishes, told, answers }, receiver)
     }
 
     /// Starts a call. False, and nothing started, when there are too many under way (B-1).
@@ -60,6 +62,21 @@ impl RegistryCalls {
             drop(permit);
         });
         true
+    }
+
+    /// Tells the registry the newest document that this member knows, unless it is still being told the last one.
+    pub(super) fn republish(&self, document: Arc<Document>) {
+        let Ok(permit) = Arc::clone(&self.republishes).try_acquire_owned() else { return };
+        let calls = self.clone();
+        self.spawner.spawn("registry republish", async move {
+            let told = calls.registry.republish(Arc::unwrap_or_clone(document));
+            match tokio::time::timeout(calls.timeout, told).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!("the newest document could not be published again: {error}"),
+                Err(_) => tracing::debug!("the newest document could not be published again in time"),
+            }
+            drop(permit);
+        });
     }
 
     async fn answer(&self, request: RegistryCall) -> RegistryAnswer {

@@ -92,6 +92,12 @@ impl Membership {
         Some(found)
     }
 
+    /// See [`Core::unregistered_document`](crate::core::Core::unregistered_document).
+    pub(crate) fn unregistered_document(&self) -> Option<Arc<Document>> {
+        let current = self.document.as_ref().filter(|document| document.view.number >= self.view_number());
+        current.filter(|_| self.registry_behind && self.is_member()).cloned()
+    }
+
     fn newer_of(&self, document: &Arc<Document>) -> Option<Decided> {
         let newer = document.view.number > self.view_number();
         (newer && self.agrees(document) && document.view.is_sound())

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::link::{Answer, Link, Question};
-use crate::api::{ApiProblem, Enrolment};
+use crate::api::{ApiProblem, Enrolment, reason};
 use crate::codec;
 use crate::error::RegistryError;
 use crate::registry::Swap;
@@ -135,26 +135,30 @@ impl Understood<'_> {
         RegistryError::Corrupt { place: self.place.to_owned(), fault }
     }
 
-    /// What every other status says. A change that the operator had begun when it gave up (500, 503 and the like) may
-    /// have been made; those that it refuses have not been.
+    /// What every other status says. A change that the operator had begun when it gave up may have been made, unless it
+    /// says that nothing was; those that it refuses have not been.
     fn refused(&self) -> RegistryError {
         let (place, doing) = (self.place.to_owned(), self.question.doing);
         let status = self.answer.status;
-        let told = match serde_json::from_slice::<ApiProblem>(&self.answer.body) {
-            Ok(problem) => format!("{} ({})", problem.detail, problem.reason),
-            Err(_) => "no reason given".to_owned(),
+        let problem = serde_json::from_slice::<ApiProblem>(&self.answer.body).ok();
+        let reason = problem.as_ref().map_or("", |problem| problem.reason.as_str());
+        let told = match &problem {
+            Some(problem) => format!("{} ({})", problem.detail, problem.reason),
+            None => "no reason given".to_owned(),
         };
         let why = match status {
             StatusCode::UNAUTHORIZED => format!("the token or certificate is not accepted: {told}"),
             StatusCode::FORBIDDEN => format!("this pod may not do that: {told}"),
             _ => format!("answered {}: {told}", status.as_u16()),
         };
+        let untouched = matches!(reason, reason::UNAVAILABLE | reason::OVERLOADED);
         match status {
             StatusCode::GONE => self.corrupt(format!("the document is missing although it was created once: {told}")),
             StatusCode::UNPROCESSABLE_ENTITY | StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
                 RegistryError::Invalid { fault: why }
             }
-            _ if self.question.changes && status.is_server_error() => {
+            _ if reason == reason::CORRUPT => self.corrupt(told),
+            _ if self.question.changes && status.is_server_error() && !untouched => {
                 RegistryError::Unknown { place, doing, source: why.into() }
             }
             _ => RegistryError::Unavailable { place, doing, source: why.into() },
