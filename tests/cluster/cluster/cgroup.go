@@ -20,12 +20,13 @@ import (
 type cgroups struct {
 	// hierarchies are mount points: one on version 2, one for each controller on version 1.
 	hierarchies []string
-	unified     bool
-	name        string
+	// beside are version 2 mounts beside version 1: runtimes make groups there too, though nothing is controlled by them.
+	beside  []string
+	unified bool
+	name    string
 }
 
-// findCgroups reads which version this machine has. A version 2 mount beside version 1 controllers has no controllers
-// of its own, and container runtimes don't look at it.
+// findCgroups reads which version this machine has.
 func findCgroups(name string) (cgroups, error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -48,6 +49,8 @@ func findCgroups(name string) (cgroups, error) {
 	}
 	if len(found.hierarchies) == 0 {
 		found.hierarchies, found.unified = second, true
+	} else {
+		found.beside = second
 	}
 	if len(found.hierarchies) == 0 {
 		return cgroups{}, errors.New("no control groups are mounted: a node can't run here")
@@ -139,7 +142,7 @@ func inheritCPUs(folder string) error {
 
 // walk calls `each` with every folder of the cluster, children before parents.
 func (c cgroups) walk(each func(folder string)) {
-	for _, hierarchy := range c.hierarchies {
+	for _, hierarchy := range slices.Concat(c.hierarchies, c.beside) {
 		var folders []string
 		// What vanishes while it is walked over is of no interest.
 		_ = filepath.WalkDir(filepath.Join(hierarchy, c.name), func(path string, entry fs.DirEntry, err error) error {
