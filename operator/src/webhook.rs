@@ -1,0 +1,222 @@
+//! The injection webhook: puts the sidecar into every pod that is made with the label `sidegrid.dev/cluster`.
+//!
+//! Mutating, on the creation of pods. It answers from the request and one read of the CacheCluster, changes nothing
+//! anywhere, and so does the same for a dry run. [`inject()`] is the pure part.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::post;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1, Operation};
+use kube::core::response::{Status, StatusSummary};
+use kube::{Api, Client};
+use serde_json::Value;
+use thiserror::Error;
+use tower::limit::GlobalConcurrencyLimitLayer;
+
+use crate::crd::CacheCluster;
+
+mod checks;
+mod container;
+mod inject;
+mod patch;
+mod placement;
+mod refusal;
+mod resources;
+#[cfg(test)]
+mod tests;
+
+pub use inject::{InjectSettings, inject};
+pub use refusal::{Refusal, RefusalKind};
+
+/// Path of the webhook.
+pub const PATH: &str = "/mutate";
+/// Largest request in bytes: more than an API server takes for an object.
+const MAX_BODY_BYTES: usize = 4 << 20;
+/// Requests answered at once; others wait for their turn.
+const CONCURRENCY: usize = 64;
+/// Longest time for reading the CacheCluster: less than the API server waits for a webhook.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Where CacheClusters are read.
+pub trait Clusters: Send + Sync + 'static {
+    /// Reads a CacheCluster; none when there is none of that name.
+    ///
+    /// # Errors
+    /// When it can't be told whether there is one.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time: it only reads.
+    fn get(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<CacheCluster>, LookupError>> + Send;
+}
+
+/// A CacheCluster couldn't be read.
+#[derive(Debug, Error)]
+#[error("the CacheCluster can't be read: {0}")]
+pub struct LookupError(#[from] pub Box<dyn std::error::Error + Send + Sync>);
+
+impl Clusters for Client {
+    async fn get(&self, namespace: &str, name: &str) -> Result<Option<CacheCluster>, LookupError> {
+        let clusters: Api<CacheCluster> = Api::namespaced(self.clone(), namespace);
+        clusters.get_opt(name).await.map_err(|error| LookupError(error.into()))
+    }
+}
+
+/// What the webhook answers from.
+#[derive(Clone, Debug)]
+pub struct WebhookState<C> {
+    clusters: C,
+    settings: InjectSettings,
+    patience: Duration,
+}
+
+impl<C: Clusters> WebhookState<C> {
+    /// Reads CacheClusters there, and injects with these settings.
+    pub fn new(clusters: C, settings: InjectSettings) -> WebhookState<C> {
+        WebhookState { clusters, settings, patience: LOOKUP_PATIENCE }
+    }
+}
+
+/// The webhook at [`PATH`]. Bodies and requests at once are bounded; connections are the server's to bound.
+pub fn router<C: Clusters>(state: WebhookState<C>) -> Router {
+    Router::new()
+        .route(PATH, post(mutate::<C>))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(GlobalConcurrencyLimitLayer::new(CONCURRENCY))
+        .with_state(Arc::new(state))
+}
+
+async fn mutate<C: Clusters>(State(state): State<Arc<WebhookState<C>>>, body: Bytes) -> Response {
+    match read(&body) {
+        Ok(request) => {
+            let answer = match review(&state, &request).await {
+                Ok(answer) => answer,
+                Err(denial) => denial.answer(AdmissionResponse::from(&request)),
+            };
+            Json(answer.into_review()).into_response()
+        }
+        Err((uid, problem)) => {
+            tracing::warn!(%problem, "an admission request can't be read");
+            let code = if uid.is_empty() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+            let mut answer = AdmissionResponse::invalid(problem);
+            answer.uid = uid;
+            answer.result.code = 400;
+            (code, Json(answer.into_review())).into_response()
+        }
+    }
+}
+
+/// Reads the request; on failure its uid as far as there is one, so that the API server can tell whose answer it is.
+fn read(body: &[u8]) -> Result<AdmissionRequest<Pod>, (String, String)> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| (String::new(), format!("no JSON: {error}")))?;
+    let uid = value.pointer("/request/uid").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let problem = |problem: String| (uid.clone(), problem);
+    let review: AdmissionReview<Pod> =
+        serde_json::from_value(value).map_err(|error| problem(format!("no AdmissionReview of a pod: {error}")))?;
+    if review.types.api_version != META_API_VERSION_V1 {
+        return Err(problem(format!("apiVersion: {:?} isn't {META_API_VERSION_V1}", review.types.api_version)));
+    }
+    review.try_into().map_err(|_| problem("request: is missing".to_owned()))
+}
+
+/// Why a request is denied, for the API server.
+struct Denial {
+    code: u16,
+    reason: &'static str,
+    message: String,
+}
+
+impl Denial {
+    fn answer(self, answer: AdmissionResponse) -> AdmissionResponse {
+        let mut answer = answer.deny(&self.message);
+        answer.result = Status {
+            status: Some(StatusSummary::Failure),
+            code: self.code,
+            message: self.message,
+            reason: self.reason.to_owned(),
+            ..Status::default()
+        };
+        answer
+    }
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Denial {
+        // The reasons that Kubernetes gives with these codes.
+        let reason = match refusal.code() {
+            400 => "BadRequest",
+            403 => "Forbidden",
+            _ => "Invalid",
+        };
+        Denial { code: refusal.code(), reason, message: refusal.to_string() }
+    }
+}
+
+async fn review<C: Clusters>(
+    state: &WebhookState<C>,
+    request: &AdmissionRequest<Pod>,
+) -> Result<AdmissionResponse, Denial> {
+    let answer = AdmissionResponse::from(request);
+    let is_pod = request.resource.resource == "pods" && request.resource.group.is_empty();
+    let is_sub = request.sub_resource.as_deref().is_some_and(|sub| !sub.is_empty());
+    // A webhook configuration that asks for more than the creation of pods is no reason to stop the rest.
+    if request.operation != Operation::Create || !is_pod || is_sub {
+        return Ok(answer);
+    }
+    let missing = |field: &str, fix: &str| Refusal::new(RefusalKind::Unreadable, field, "is missing", fix);
+    let pod = request.object.as_ref().ok_or_else(|| missing("request.object", "send the pod"))?;
+    let Some(name) = checks::cluster_label(pod)? else { return Ok(answer) };
+    let namespace = request.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+    let namespace = namespace.ok_or_else(|| missing("request.namespace", "send the pod's namespace"))?;
+    let pod_name = pod.metadata.name.as_deref().or(pod.metadata.generate_name.as_deref()).unwrap_or_default();
+
+    let cluster = look_up(state, namespace, name).await?;
+    let injected = cluster.and_then(|cluster| inject(pod, &cluster, &state.settings)).map_err(|refusal| {
+        let (reason, dry_run) = (refusal.reason(), request.dry_run);
+        tracing::info!(namespace, pod = pod_name, cluster = name, reason, dry_run, %refusal, "refused a pod");
+        Denial::from(refusal)
+    })?;
+    let patch = patch::between(pod, &injected).map_err(internal)?;
+    tracing::info!(namespace, pod = pod_name, cluster = name, dry_run = request.dry_run, "injected the sidecar");
+    if patch.0.is_empty() { Ok(answer) } else { answer.with_patch(patch).map_err(internal) }
+}
+
+/// Reads the CacheCluster; inside, that there is none.
+async fn look_up<C: Clusters>(
+    state: &WebhookState<C>,
+    namespace: &str,
+    name: &str,
+) -> Result<Result<CacheCluster, Refusal>, Denial> {
+    let unavailable = |message: String| {
+        tracing::warn!(namespace, cluster = name, %message, "a pod waits for its CacheCluster to be read");
+        Denial { code: 503, reason: "ServiceUnavailable", message: format!("{message}; try again") }
+    };
+    // Cancel safe: it only reads.
+    match tokio::time::timeout(state.patience, state.clusters.get(namespace, name)).await {
+        Ok(Ok(Some(cluster))) => Ok(Ok(cluster)),
+        Ok(Ok(None)) => Ok(Err(Refusal::new(
+            RefusalKind::NoCluster,
+            refusal::keyed("labels", crate::names::CLUSTER_LABEL),
+            format!("there is no CacheCluster {name:?} in namespace {namespace:?}"),
+            "create it there, or name another one",
+        ))),
+        Ok(Err(error)) => Err(unavailable(error.to_string())),
+        Err(_) => Err(unavailable(format!("CacheCluster {name:?} wasn't read within {:?}", state.patience))),
+    }
+}
+
+/// What can't happen to a pod that was read from JSON, answered nevertheless.
+fn internal(error: impl std::fmt::Display) -> Denial {
+    Denial { code: 500, reason: "InternalError", message: error.to_string() }
+}

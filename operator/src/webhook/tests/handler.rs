@@ -1,0 +1,152 @@
+//! The webhook as the API server asks it.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::*;
+use crate::webhook::{Clusters, LookupError, PATH, WebhookState, router};
+
+/// One CacheCluster, `web` in namespace `shop`; namespace `down` can't be read, `slow` doesn't answer.
+struct One;
+
+impl Clusters for One {
+    async fn get(&self, namespace: &str, name: &str) -> Result<Option<CacheCluster>, LookupError> {
+        match (namespace, name) {
+            ("shop", "web") => Ok(Some(cluster())),
+            ("down", _) => Err(LookupError("connection refused".into())),
+            ("slow", _) => std::future::pending().await,
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A request for the creation of a pod, with these changes.
+fn request(changes: Value) -> Value {
+    let mut review = json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "0c9a8d74",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "namespace": "shop",
+            "operation": "CREATE",
+            "userInfo": {"username": "u"},
+            "object": raw(json!({"metadata": {"creationTimestamp": null}})),
+            "oldObject": null,
+            "dryRun": false,
+            "options": {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"},
+        },
+    });
+    merge(&mut review["request"], changes);
+    review
+}
+
+async fn post(body: impl Into<Body>) -> (StatusCode, Value) {
+    // Only the cluster that never answers is waited for so long.
+    let state = WebhookState { patience: Duration::from_millis(50), ..WebhookState::new(One, settings()) };
+    let request = Request::post(PATH).header("content-type", "application/json").body(body.into()).unwrap();
+    let response = router(state).oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// The answer to a request with these changes.
+async fn answer(changes: Value) -> Value {
+    let (status, review) = post(request(changes).to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(review["apiVersion"], "admission.k8s.io/v1");
+    assert_eq!(review["kind"], "AdmissionReview");
+    assert_eq!(review["response"]["uid"], "0c9a8d74");
+    review["response"].clone()
+}
+
+/// The patch of an answer: bytes, which the types here write as numbers. The API server reads those as it does base64.
+fn patch_of(answer: &Value) -> json_patch::Patch {
+    assert_eq!(answer["patchType"], "JSONPatch");
+    let bytes: Vec<u8> = serde_json::from_value(answer["patch"].clone()).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_labelled_pod_is_patched_to_the_injected_one_and_a_dry_run_as_well() {
+    for dry_run in [false, true] {
+        let answer = answer(json!({"dryRun": dry_run})).await;
+        assert_eq!(answer["allowed"], true);
+        let mut patched = raw(json!({}));
+        json_patch::patch(&mut patched, &patch_of(&answer)).unwrap();
+        assert_eq!(serde_json::from_value::<Pod>(patched).unwrap(), injected(json!({}), &cluster()));
+    }
+}
+
+#[tokio::test]
+async fn an_injected_pod_needs_no_patch() {
+    let answer = answer(json!({"object": injected(json!({}), &cluster())})).await;
+    assert_eq!((&answer["allowed"], &answer["patch"]), (&json!(true), &Value::Null));
+}
+
+#[tokio::test]
+async fn what_is_no_labelled_new_pod_goes_through_untouched() {
+    for changes in [
+        json!({"object": {"metadata": {"labels": {"sidegrid.dev/cluster": null}}}}),
+        json!({"operation": "UPDATE"}),
+        json!({"operation": "DELETE", "object": null}),
+        json!({"subResource": "ephemeralcontainers"}),
+        json!({"resource": {"resource": "deployments"}}),
+    ] {
+        let answer = answer(changes.clone()).await;
+        assert_eq!((&answer["allowed"], &answer["patch"]), (&json!(true), &Value::Null), "{changes}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_tell_code_field_and_fix() {
+    for (changes, code, words) in [
+        (json!({"namespace": "other"}), 403, "metadata.labels[sidegrid.dev/cluster]: there is no CacheCluster \"web\""),
+        (json!({"object": {"spec": {"hostNetwork": true}}}), 403, "spec.hostNetwork: "),
+        (json!({"object": {"metadata": {"labels": {"sidegrid.dev/cluster": "../x"}}}}), 422, "metadata.labels["),
+        (json!({"object": {"metadata": {"labels": {"sidegrid.dev/role": "x"}}}}), 422, "member or client"),
+        (json!({"object": null}), 400, "request.object: is missing"),
+        (json!({"object": {"spec": null}}), 400, "spec: is missing"),
+        (json!({"object": {"spec": 7}}), 400, "no AdmissionReview of a pod"),
+        (json!({"namespace": null}), 400, "request.namespace: is missing"),
+        (json!({"operation": "FLY"}), 400, "no AdmissionReview of a pod"),
+        (json!({"namespace": "down"}), 503, "connection refused; try again"),
+    ] {
+        let answer = answer(changes.clone()).await;
+        assert_eq!(answer["allowed"], false, "{changes}");
+        assert_eq!(answer["status"]["code"], code, "{changes} {answer}");
+        assert!(answer["status"]["message"].as_str().unwrap().contains(words), "{changes} {answer}");
+        assert_eq!(answer["patch"], Value::Null);
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_not_read_in_time_is_asked_for_again() {
+    let answer = answer(json!({"namespace": "slow"})).await;
+    assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(503)));
+}
+
+#[tokio::test]
+async fn what_is_no_review_is_answered_with_400() {
+    for body in
+        ["", "{", "[]", "7", r#"{"request": 1}"#, r#"{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}"#]
+    {
+        let (status, review) = post(body).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(review["response"]["allowed"], false, "{body}");
+        assert_eq!(review["response"]["status"]["code"], 400, "{body}");
+    }
+    let mut beta = request(json!({}));
+    beta["apiVersion"] = json!("admission.k8s.io/v1beta1");
+    let (_, review) = post(beta.to_string()).await;
+    assert_eq!((&review["response"]["allowed"], &review["response"]["uid"]), (&json!(false), &json!("0c9a8d74")));
+    let (status, _) = post(vec![b' '; 5 << 20]).await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}

@@ -1,0 +1,275 @@
+//! What injection adds.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+const RESERVED: &str = "net.ipv4.ip_local_reserved_ports";
+
+#[test]
+fn the_sidecar_is_the_first_init_container_and_a_native_one() {
+    let changes = json!({"spec": {"initContainers": [{"name": "migrate", "image": "m:1"}]}});
+    let pod = injected(changes, &cluster());
+    let names: Vec<_> = spec(&pod).init_containers.iter().flatten().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["sidegrid", "migrate"]);
+    let expected = json!({
+        "name": "sidegrid",
+        "image": "sidegrid.dev/sidecar:0.1.0",
+        "command": ["/sidegrid"],
+        "args": ["serve"],
+        "restartPolicy": "Always",
+        "env": [
+            {"name": "SIDEGRID_CONFIG", "value": "/etc/sidegrid/sidegrid.yaml"},
+            {"name": "SIDEGRID_MEMBER_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "SIDEGRID_MEMBER_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
+            {"name": "SIDEGRID_NETWORK_BIND_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "SIDEGRID_MEMBER_ROLE", "value": "member"},
+            {"name": "SIDEGRID_LOG_FORMAT", "value": "json"},
+        ],
+        "ports": [
+            {"name": "sidegrid-data", "containerPort": 7800, "protocol": "TCP"},
+            {"name": "sidegrid-fd", "containerPort": 57800, "protocol": "TCP"},
+            {"name": "sidegrid-admin", "containerPort": 7990, "protocol": "TCP"},
+        ],
+        "startupProbe": {
+            "httpGet": {"path": "/startupz", "port": 7990},
+            "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 1800,
+        },
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": 7990},
+            "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/livez", "port": 7990},
+            "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6,
+        },
+        "lifecycle": {"preStop": {"exec": {"command": ["/sidegrid", "drain", "--timeout", "25s"]}}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": false,
+            "readOnlyRootFilesystem": true,
+            "runAsGroup": 65532,
+            "runAsNonRoot": true,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": "sidegrid-run", "mountPath": "/run/sidegrid"},
+            {"name": "sidegrid-config", "mountPath": "/etc/sidegrid", "readOnly": true},
+            {"name": "sidegrid-token", "mountPath": "/var/run/secrets/sidegrid.dev", "readOnly": true},
+        ],
+    });
+    assert_eq!(serde_json::to_value(sidecar(&pod)).unwrap(), expected);
+    assert_eq!(at(&pod, "/metadata/annotations"), json!({"sidegrid.dev/injected": "0.1.0"}));
+}
+
+#[test]
+fn volumes_carry_settings_and_a_token_for_the_sidecar_alone() {
+    let pod = injected(json!({"spec": {"volumes": [{"name": "data", "emptyDir": {}}]}}), &cluster());
+    let expected = json!([
+        {"name": "data", "emptyDir": {}},
+        {"name": "sidegrid-run", "emptyDir": {"sizeLimit": "1Mi"}},
+        {"name": "sidegrid-config", "configMap": {"name": "web-sidegrid"}},
+        {"name": "sidegrid-token", "projected": {"sources": [
+            {"serviceAccountToken": {"audience": "sidegrid", "path": "token", "expirationSeconds": 3600}},
+        ]}},
+    ]);
+    assert_eq!(at(&pod, "/spec/volumes"), expected);
+    assert_eq!(at(&pod, "/spec/containers/0/volumeMounts"), Value::Null);
+}
+
+#[test]
+fn the_clusters_own_choices_are_followed() {
+    let cluster = cluster_with(
+        "web",
+        json!({
+            "sidecar": {
+                "image": "mirror/sidecar:2", "imagePullPolicy": "Never", "http": {"port": 8181},
+                "resources": {"requests": {"cpu": "1"}},
+            },
+            "network": {"dataPort": 40000, "failureDetectionPort": 50000},
+        }),
+    );
+    let pod = injected(json!({"spec": {"terminationGracePeriodSeconds": 90}}), &cluster);
+    let sidecar = sidecar(&pod);
+    assert_eq!(sidecar.image.as_deref(), Some("mirror/sidecar:2"));
+    assert_eq!(sidecar.image_pull_policy.as_deref(), Some("Never"));
+    assert_eq!(serde_json::to_value(&sidecar.resources).unwrap(), json!({"requests": {"cpu": "1"}}));
+    let ports: Vec<_> = sidecar.ports.iter().flatten().map(|port| port.container_port).collect();
+    assert_eq!(ports, [40000, 50000, 7990]);
+    assert_eq!(at(&pod, "/spec/initContainers/0/lifecycle/preStop/exec/command/3"), "85s");
+    assert_eq!(at(&pod, "/spec/containers/0/env/0/value"), "http://127.0.0.1:8181");
+    assert_eq!(at(&pod, "/spec/securityContext/sysctls"), json!([{"name": RESERVED, "value": "40000,50000"}]));
+}
+
+#[test]
+fn app_containers_and_native_sidecars_are_told_the_address_unless_they_have_one() {
+    let changes = json!({"spec": {
+        "initContainers": [
+            {"name": "migrate", "image": "m:1"},
+            {"name": "proxy", "image": "p:1", "restartPolicy": "Always"},
+        ],
+        "containers": [
+            {"name": "app", "image": "a:1", "env": [{"name": "A", "value": "1"}]},
+            {"name": "own", "image": "b:1", "env": [{"name": "SIDEGRID_URL", "value": "http://elsewhere"}]},
+        ],
+    }});
+    let pod = injected(changes, &cluster());
+    let url = json!({"name": "SIDEGRID_URL", "value": "http://127.0.0.1:7080"});
+    assert_eq!(at(&pod, "/spec/containers/0/env"), json!([{"name": "A", "value": "1"}, url]));
+    assert_eq!(at(&pod, "/spec/containers/1/env"), json!([{"name": "SIDEGRID_URL", "value": "http://elsewhere"}]));
+    assert_eq!(at(&pod, "/spec/initContainers/1/env"), Value::Null);
+    assert_eq!(at(&pod, "/spec/initContainers/2/env"), json!([url]));
+}
+
+#[test]
+fn members_keep_off_each_others_nodes_unless_the_pod_says_otherwise() {
+    let members = json!({
+        "matchLabels": {"sidegrid.dev/cluster": "web"},
+        "matchExpressions": [{"key": "sidegrid.dev/role", "operator": "NotIn", "values": ["client"]}],
+    });
+    let term = json!({"labelSelector": members, "topologyKey": "kubernetes.io/hostname"});
+    let preferred =
+        json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]});
+    let spread = json!([{
+        "labelSelector": members, "maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "ScheduleAnyway",
+    }]);
+    let pod = injected(json!({}), &cluster());
+    assert_eq!(at(&pod, "/spec/affinity"), json!({"podAntiAffinity": preferred}));
+    assert_eq!(at(&pod, "/spec/topologySpreadConstraints"), spread);
+
+    let required = cluster_with("web", json!({"topology": {"antiAffinity": "required", "spread": ["rack", "row"]}}));
+    let pod = injected(json!({"spec": {"affinity": {"nodeAffinity": {}}}}), &required);
+    assert_eq!(at(&pod, "/spec/affinity/nodeAffinity"), json!({}));
+    assert_eq!(
+        at(&pod, "/spec/affinity/podAntiAffinity"),
+        json!({"requiredDuringSchedulingIgnoredDuringExecution": [term]})
+    );
+    assert_eq!(at(&pod, "/spec/topologySpreadConstraints/1/topologyKey"), "row");
+
+    let none = cluster_with("web", json!({"topology": {"antiAffinity": "none", "spread": []}}));
+    let pod = injected(json!({}), &none);
+    assert_eq!(at(&pod, "/spec/affinity"), Value::Null);
+    assert_eq!(at(&pod, "/spec/topologySpreadConstraints"), Value::Null);
+
+    let own = json!([{"maxSkew": 3, "topologyKey": "k", "whenUnsatisfiable": "DoNotSchedule"}]);
+    let changes = json!({"spec": {"affinity": {"podAntiAffinity": {}}, "topologySpreadConstraints": own}});
+    let pod = injected(changes, &cluster());
+    assert_eq!(at(&pod, "/spec/affinity"), json!({"podAntiAffinity": {}}));
+    assert_eq!(at(&pod, "/spec/topologySpreadConstraints"), own);
+}
+
+#[test]
+fn the_failure_detection_port_is_reserved_beside_the_pods_own() {
+    let reserved = |value: Option<&str>| {
+        let sysctls = value
+            .map(|value| json!([{"name": "kernel.shm_rmid_forced", "value": "1"}, {"name": RESERVED, "value": value}]));
+        let pod = injected(json!({"spec": {"securityContext": {"fsGroup": 5, "sysctls": sysctls}}}), &cluster());
+        assert_eq!(at(&pod, "/spec/securityContext/fsGroup"), 5);
+        at(
+            &pod,
+            if value.is_some() {
+                "/spec/securityContext/sysctls/1/value"
+            } else {
+                "/spec/securityContext/sysctls/0/value"
+            },
+        )
+    };
+    assert_eq!(reserved(None), "57800");
+    assert_eq!(reserved(Some("")), "57800");
+    assert_eq!(reserved(Some("8080,9148-9150")), "8080,9148-9150,57800");
+    assert_eq!(reserved(Some("50000-60000")), "50000-60000");
+    assert_eq!(reserved(Some("57800")), "57800");
+    assert_eq!(reserved(Some("odd,-")), "odd,-,57800");
+}
+
+#[test]
+fn clients_hold_no_data_and_are_placed_freely() {
+    let job = |labels: Value, kind: &str, group: &str| {
+        let owner = json!([{"apiVersion": group, "kind": kind, "name": "j", "uid": "u", "controller": true}]);
+        injected(json!({"metadata": {"labels": labels, "ownerReferences": owner}}), &cluster())
+    };
+    let role =
+        |pod: &Pod| (at(pod, "/spec/initContainers/0/env/4/value"), at(pod, "/metadata/labels/sidegrid.dev~1role"));
+    let client = job(json!({}), "Job", "batch/v1");
+    assert_eq!(role(&client), (json!("client"), json!("client")));
+    assert_eq!(at(&client, "/spec/affinity"), Value::Null);
+    assert_eq!(at(&client, "/spec/topologySpreadConstraints"), Value::Null);
+    assert_eq!(
+        role(&job(json!({"sidegrid.dev/role": "member"}), "Job", "batch/v1")),
+        (json!("member"), json!("member"))
+    );
+    assert_eq!(role(&job(json!({"sidegrid.dev/role": "client"}), "ReplicaSet", "apps/v1")).0, "client");
+    assert_eq!(role(&job(json!({}), "ReplicaSet", "apps/v1")), (json!("member"), Value::Null));
+    assert_eq!(role(&job(json!({}), "Job", "example.org/v1")).0, "member");
+}
+
+#[test]
+fn readiness_follows_the_annotation() {
+    let path = |word: &str| {
+        let pod = injected(json!({"metadata": {"annotations": {"sidegrid.dev/readiness": word}}}), &cluster());
+        at(&pod, "/spec/initContainers/0/readinessProbe/httpGet/path")
+    };
+    assert_eq!(path("strict"), "/readyz");
+    assert_eq!(path("joined"), "/startupz");
+}
+
+#[test]
+fn the_sidecar_keeps_the_pods_class() {
+    let cluster = cluster_with("web", json!({"caches": {"a": {"maxBytes": "1GiB"}, "b": {"maxBytes": "64MiB"}}}));
+    let of = |resources: Value, pod_level: Value| {
+        let containers = json!([{"name": "app", "image": "a:1", "resources": resources}]);
+        let pod = injected(json!({"spec": {"containers": containers, "resources": pod_level}}), &cluster);
+        serde_json::to_value(&sidecar(&pod).resources).unwrap()
+    };
+    let burstable = json!({"requests": {"cpu": "50m", "memory": "64Mi"}});
+    let both = json!({"cpu": "250m", "memory": "1216Mi"});
+    let guaranteed = json!({"requests": both, "limits": both});
+    assert_eq!(of(Value::Null, Value::Null), Value::Null);
+    assert_eq!(of(json!({"requests": {"cpu": "0"}}), Value::Null), Value::Null);
+    assert_eq!(of(json!({"limits": {"nvidia.com/gpu": "1"}}), Value::Null), Value::Null);
+    assert_eq!(of(json!({"requests": {"cpu": "1"}}), Value::Null), burstable);
+    assert_eq!(of(json!({"limits": {"cpu": "1"}}), Value::Null), burstable);
+    assert_eq!(
+        of(json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}), Value::Null),
+        burstable
+    );
+    assert_eq!(
+        of(
+            json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1000m", "memory": "1024Mi"}}),
+            Value::Null
+        ),
+        guaranteed
+    );
+    assert_eq!(of(json!({"limits": {"cpu": "1", "memory": "1Gi"}}), Value::Null), guaranteed);
+    // Under pod-level resources the containers' requests may not exceed the pod's.
+    assert_eq!(of(json!({"requests": {"cpu": "1"}}), json!({"requests": {"cpu": "1"}})), Value::Null);
+}
+
+#[test]
+fn one_container_without_limits_makes_a_pod_burstable() {
+    let bounded = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+    let containers = json!([{"name": "a", "resources": bounded}, {"name": "b"}]);
+    let pod = injected(json!({"spec": {"containers": containers}}), &cluster());
+    assert_eq!(at(&pod, "/spec/initContainers/0/resources/limits"), Value::Null);
+    let init = json!([{"name": "b"}]);
+    let containers = json!([{"name": "a", "resources": bounded}]);
+    let pod = injected(json!({"spec": {"containers": containers, "initContainers": init}}), &cluster());
+    assert_eq!(at(&pod, "/spec/initContainers/0/resources/limits"), Value::Null);
+}
+
+#[test]
+fn a_container_that_came_in_later_is_told_the_address() {
+    let mut pod = injected(json!({}), &cluster());
+    let late = serde_json::from_value(json!({"name": "late", "image": "l:1"})).unwrap();
+    pod.spec.as_mut().unwrap().containers.push(late);
+    let newer = InjectSettings { image: "other:9".into(), version: "0.2.0".into() };
+    let again = inject(&pod, &cluster(), &newer).unwrap();
+    assert_eq!(at(&again, "/spec/containers/1/env/0/name"), "SIDEGRID_URL");
+    // The sidecar itself stays as the operator that injected it made it.
+    assert_eq!(sidecar(&again), sidecar(&pod));
+    assert_eq!(at(&again, "/metadata/annotations/sidegrid.dev~1injected"), "0.1.0");
+}
