@@ -98,7 +98,7 @@ func prepare(ctx context.Context) (*world, error) {
 	if err := w.machine.Load(ctx, images...); err != nil {
 		return w, err
 	}
-	if w.client, err = w.newClient(ctx); err != nil {
+	if w.client, err = app.NewClient(w.machine.Range()); err != nil {
 		return w, err
 	}
 	return w, w.install(ctx)
@@ -121,19 +121,6 @@ func (w *world) images() ([]string, error) {
 	return tars, nil
 }
 
-// newClient reaches the pods of this cluster's nodes and nothing else.
-func (w *world) newClient(ctx context.Context) (*app.Client, error) {
-	nodes, err := w.nodes(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var ranges []string
-	for _, node := range nodes {
-		ranges = append(ranges, node.Spec.PodCIDRs...)
-	}
-	return app.NewClient(ranges)
-}
-
 func (w *world) nodes(ctx context.Context) ([]kube.Node, error) {
 	var nodes kube.List[kube.Node]
 	err := w.kube.Get(ctx, &nodes, "nodes")
@@ -143,6 +130,10 @@ func (w *world) nodes(ctx context.Context) ([]kube.Node, error) {
 // install installs the operator as the README says, and waits until it answers.
 func (w *world) install(ctx context.Context) error {
 	if _, err := w.kube.Run(ctx, "", "apply", "--kustomize", filepath.Join(w.root, "deploy", "kustomize", "default")); err != nil {
+		return err
+	}
+	_, err := w.kube.Run(ctx, "", "wait", "--for=condition=Established", "crd/cacheclusters.sidegrid.dev", "--timeout=30s")
+	if err != nil {
 		return err
 	}
 	return w.operatorReady(ctx)

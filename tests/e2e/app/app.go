@@ -23,26 +23,19 @@ const callLimit = 8 * time.Second
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 1 << 20
 
-// Client calls pods. It reaches addresses of the cluster's own ranges and no others: a request that strayed would go
+// Client calls pods. It reaches addresses of the cluster's own range and no others: a request that strayed would go
 // out by the machine's default route.
 type Client struct {
-	ranges []netip.Prefix
-	http   *http.Client
+	all  netip.Prefix
+	http *http.Client
 }
 
-// NewClient is a client for pods of these ranges, such as `10.244.1.0/24`.
-func NewClient(ranges []string) (*Client, error) {
-	c := &Client{}
-	for _, text := range ranges {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, err
-		}
-		if !prefix.Addr().IsPrivate() {
-			return nil, fmt.Errorf("%s is no private range", prefix)
-		}
-		c.ranges = append(c.ranges, prefix)
+// NewClient is a client for pods in this range, such as `10.99.0.0/16`.
+func NewClient(all netip.Prefix) (*Client, error) {
+	if !all.Addr().IsPrivate() {
+		return nil, fmt.Errorf("%s is no private range", all)
 	}
+	c := &Client{all: all}
 	dialer := &net.Dialer{Timeout: 2 * time.Second}
 	c.http = &http.Client{
 		Timeout: callLimit,
@@ -61,18 +54,16 @@ func NewClient(ranges []string) (*Client, error) {
 	return c, nil
 }
 
-// Allowed refuses an address (`host:port`) outside the ranges.
+// Allowed refuses an address (`host:port`) outside the range.
 func (c *Client) Allowed(address string) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return fmt.Errorf("%s is no address of a pod: %w", address, err)
 	}
-	for _, prefix := range c.ranges {
-		if prefix.Contains(at.Addr()) {
-			return nil
-		}
+	if !c.all.Contains(at.Addr()) {
+		return fmt.Errorf("%s is outside the cluster's range %s", address, c.all)
 	}
-	return fmt.Errorf("%s is outside the cluster's ranges %v", address, c.ranges)
+	return nil
 }
 
 // Session is one that a copy of the service has acknowledged.

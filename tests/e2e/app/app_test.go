@@ -4,13 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 )
 
-// TestOnlyTheClustersRangesAreReached: nothing of a test may leave the machine.
-func TestOnlyTheClustersRangesAreReached(t *testing.T) {
-	c, err := NewClient([]string{"10.244.1.0/24"})
+// TestOnlyTheClustersRangeIsReached: nothing of a test may leave the machine.
+func TestOnlyTheClustersRangeIsReached(t *testing.T) {
+	c, err := NewClient(netip.MustParsePrefix("10.244.1.0/24"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +25,7 @@ func TestOnlyTheClustersRangesAreReached(t *testing.T) {
 	if _, err := c.Read(t.Context(), "192.0.2.1", "x"); err == nil || !strings.Contains(err.Error(), "outside") {
 		t.Errorf("a stray request was not refused: %v", err)
 	}
-	if _, err := NewClient([]string{"8.0.0.0/8"}); err == nil {
+	if _, err := NewClient(netip.MustParsePrefix("8.0.0.0/8")); err == nil {
 		t.Error("a public range is taken")
 	}
 }
@@ -55,7 +56,7 @@ func (body) Close() error { return nil }
 // TestLossIsSeen: the ledger fails when one acknowledged session of many is gone, and not when none is.
 func TestLossIsSeen(t *testing.T) {
 	pods := &service{forgets: func(string) bool { return false }}
-	c, err := NewClient([]string{"10.244.1.0/24"})
+	c, err := NewClient(netip.MustParsePrefix("10.244.1.0/24"))
 	if err != nil {
 		t.Fatal(err)
 	}

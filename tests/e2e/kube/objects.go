@@ -123,8 +123,7 @@ func (p *Pod) SidecarStatus() ContainerStatus {
 type Node struct {
 	Metadata Metadata `json:"metadata"`
 	Spec     struct {
-		PodCIDRs      []string `json:"podCIDRs"`
-		Unschedulable bool     `json:"unschedulable"`
+		Unschedulable bool `json:"unschedulable"`
 	} `json:"spec"`
 	Status struct {
 		Conditions []Condition `json:"conditions"`
