@@ -1,0 +1,224 @@
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use serde_json::{Value, json};
+use sidegrid_core::MemberId;
+use sidegrid_core::document::Document;
+use sidegrid_net::service::Peer;
+use sidegrid_net::{LeafRequest, MemberIdentity};
+use sidegrid_registry::api::{EnrolRequest, Enrolment, SwapRequest};
+use sidegrid_registry::{decode, encode};
+use tower::ServiceExt;
+
+use super::*;
+use crate::authority;
+use crate::fake_api::{CLUSTER, FakeApi, NS, UID, document_of, own};
+
+pub(super) const TOKEN: &str = "a-good-token";
+const POD: &str = "/api/v1/namespaces/shop/pods/web-1";
+const GRID: &str = "/apis/sidegrid.dev/v1alpha1/namespaces/shop/cacheclusters/web";
+const NODE: &str = "/api/v1/nodes/node1";
+
+fn pod(uid: &str, phase: &str) -> Value {
+    json!({
+        "metadata": {"name": "web-1", "namespace": "shop", "uid": uid, "labels": {"sidegrid.dev/cluster": "web"}},
+        "spec": {"nodeName": "node1", "containers": []},
+        "status": {"phase": phase},
+    })
+}
+
+/// A pod with its token, node and CacheCluster, and the authority.
+pub(super) async fn world() -> (FakeApi, RegistryState) {
+    let api = FakeApi::own();
+    for path in [POD, GRID, NODE] {
+        api.allow(path.rsplit_once('/').unwrap().0);
+    }
+    api.put(POD, pod("pod-1", "Pending"));
+    api.put(GRID, json!({"metadata": {"name": "web", "uid": UID}, "spec": {"caches": {}}}));
+    let labels = json!({"topology.kubernetes.io/zone": "zone-a", "topology.kubernetes.io/region": "r1"});
+    api.put(NODE, json!({"metadata": {"name": "node1", "labels": labels}}));
+    let extra = json!({
+        "authentication.kubernetes.io/pod-name": ["web-1"], "authentication.kubernetes.io/pod-uid": ["pod-1"],
+    });
+    let user = json!({"username": "system:serviceaccount:shop:default", "extra": extra});
+    api.token(TOKEN, json!({"authenticated": true, "audiences": ["sidegrid"], "user": user}));
+    authority::ensure(&api.client(), NS, UID).await.unwrap();
+    let state = RegistryState::new(api.client(), NS);
+    (api, state)
+}
+
+fn request(method: &str, path: &str, body: Vec<u8>) -> Request<Body> {
+    Request::builder().method(method).uri(path).body(Body::from(body)).unwrap()
+}
+
+fn with_token(mut request: Request<Body>, token: &str) -> Request<Body> {
+    request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+}
+
+/// As [`serve`](crate::serving::serve) says it of a connection with a leaf.
+fn with_leaf(mut request: Request<Body>, member: u64) -> Request<Body> {
+    let identity = MemberIdentity { cluster: CLUSTER, member: MemberId(member) };
+    request.extensions_mut().insert(Peer { identity, names: None });
+    request
+}
+
+async fn ask(state: &RegistryState, request: Request<Body>) -> (StatusCode, Vec<u8>) {
+    let response = router(state.clone()).oneshot(request).await.unwrap();
+    let status = response.status();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        assert!(response.headers().contains_key("retry-after"));
+    }
+    (status, to_bytes(response.into_body(), MAX_BODY).await.unwrap().to_vec())
+}
+
+fn enrolment(member: u64) -> (LeafRequest, Vec<u8>) {
+    let key = LeafRequest::new().unwrap();
+    let asked = EnrolRequest { member: MemberId(member), request: key.request_pem().unwrap() };
+    (key, serde_json::to_vec(&asked).unwrap())
+}
+
+async fn enrol(state: &RegistryState, token: &str, member: u64) -> (StatusCode, Vec<u8>) {
+    ask(state, with_token(request("POST", "/v1/enrol", enrolment(member).1), token)).await
+}
+
+fn reason_of(body: &[u8]) -> String {
+    serde_json::from_slice::<Value>(body).unwrap()["reason"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_pods_token_becomes_its_leaf() {
+    let (api, state) = world().await;
+    let (key, body) = enrolment(7);
+    let (status, answer) = ask(&state, with_token(request("POST", "/v1/enrol", body), TOKEN)).await;
+    assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
+    let got: Enrolment = serde_json::from_slice(&answer).unwrap();
+    assert_eq!((got.cluster, got.pod_uid.as_str()), (CLUSTER, "pod-1"));
+    assert_eq!(got.renew_after_s, 20 * 86_400);
+    let locality = &got.locality;
+    assert_eq!([&locality.site[..], &locality.rack, &locality.machine], ["r1", "zone-a", "node1"]);
+    // The leaf is for this member of this cluster, signed by what it is told to trust.
+    let leaf = key.into_leaf(&got.certificate).unwrap();
+    sidegrid_net::TlsConfig::new(&got.authorities, &leaf, CLUSTER, MemberId(7)).unwrap();
+    assert!(state.trusted().contains(CLUSTER));
+    assert_eq!(state.counters().requests(CountedRequest::Enrol, Outcome::Done), 1);
+    api.done();
+}
+
+#[tokio::test]
+async fn whoever_is_not_a_living_pod_of_a_cachecluster_gets_no_leaf() {
+    let (api, state) = world().await;
+    assert_eq!(enrol(&state, "another", 7).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(ask(&state, request("POST", "/v1/enrol", enrolment(7).1)).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(enrol(&state, TOKEN, 0).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    let garbage = with_token(request("POST", "/v1/enrol", b"{}".to_vec()), TOKEN);
+    assert_eq!(ask(&state, garbage).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    let asked = EnrolRequest { member: MemberId(7), request: "nonsense".into() };
+    let bad_request = with_token(request("POST", "/v1/enrol", serde_json::to_vec(&asked).unwrap()), TOKEN);
+    assert_eq!(ask(&state, bad_request).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+
+    // Another pod of the same name, one that has ended, one without the label.
+    api.put(POD, pod("pod-2", "Running"));
+    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::FORBIDDEN);
+    api.put(POD, pod("pod-1", "Succeeded"));
+    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::FORBIDDEN);
+    let mut unlabelled = pod("pod-1", "Running");
+    unlabelled["metadata"]["labels"] = json!({});
+    api.put(POD, unlabelled);
+    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::FORBIDDEN);
+    api.put(POD, pod("pod-1", "Running"));
+
+    // The id of a member that is another pod's; its own is fine.
+    state.documents().create(UID, &document_of(&[1, 2], 1)).await.unwrap();
+    assert_eq!(enrol(&state, TOKEN, 2).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(enrol(&state, TOKEN, 1).await.0, StatusCode::OK);
+
+    let grid = api.get(GRID).unwrap();
+    api.remove(GRID);
+    let (status, body) = enrol(&state, TOKEN, 7).await;
+    assert_eq!((status, reason_of(&body).as_str()), (StatusCode::NOT_FOUND, "unknown_cluster"));
+    api.put(GRID, grid);
+    api.remove(NODE);
+    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    api.done();
+}
+
+#[tokio::test]
+async fn a_leaf_reads_creates_and_swaps_its_clusters_document() {
+    let (api, state) = world().await;
+    let first = document_of(&[1], 1);
+    let bytes = encode(&first).unwrap();
+    let read = || with_leaf(request("GET", "/v1/document", vec![]), 1);
+    // Not without a leaf, and not of a cluster that is not known (any more).
+    assert_eq!(ask(&state, request("GET", "/v1/document", vec![])).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(ask(&state, read()).await.0, StatusCode::FORBIDDEN);
+    let authority = authority::ensure(&api.client(), NS, UID).await.unwrap();
+    state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+
+    let (status, body) = ask(&state, read()).await;
+    assert_eq!((status, reason_of(&body).as_str()), (StatusCode::NOT_FOUND, "no_document"));
+    let create = || with_leaf(request("POST", "/v1/document", bytes.clone()), 1);
+    assert_eq!(ask(&state, create()).await.0, StatusCode::CREATED);
+    let (status, body) = ask(&state, create()).await;
+    assert_eq!(status, StatusCode::CONFLICT);
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["there"], serde_json::to_value(&first).unwrap());
+    assert_eq!(decode(&ask(&state, read()).await.1), Ok(first.clone()));
+
+    let next = Document { revision: 2, ..first.clone() };
+    let swap = |next: &Document| {
+        let body = serde_json::to_vec(&SwapRequest { expected: first.expected(), next: next.clone() }).unwrap();
+        with_leaf(request("PUT", "/v1/document", body), 1)
+    };
+    assert_eq!(ask(&state, swap(&Document { revision: 3, ..next.clone() })).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(ask(&state, swap(&next)).await.0, StatusCode::OK);
+    assert_eq!(ask(&state, swap(&next)).await.0, StatusCode::CONFLICT);
+    let foreign = Document { cluster: sidegrid_core::ClusterUid(1), ..first.clone() };
+    let foreign = with_leaf(request("POST", "/v1/document", encode(&foreign).unwrap()), 1);
+    assert_eq!(ask(&state, foreign).await.0, StatusCode::FORBIDDEN);
+    let huge = with_leaf(request("POST", "/v1/document", vec![b' '; MAX_BODY + 1]), 1);
+    assert_eq!(ask(&state, huge).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+
+    api.remove(&own(&format!("configmaps/document-{UID}")));
+    assert_eq!(ask(&state, read()).await.0, StatusCode::GONE);
+    assert_eq!(ask(&state, create()).await.0, StatusCode::GONE);
+    api.done();
+}
+
+#[tokio::test]
+async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
+    let (api, state) = world().await;
+    let authority = authority::ensure(&api.client(), NS, UID).await.unwrap();
+    state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+    let known = document_of(&[1, 2, 3], 4);
+    state.documents().create(UID, &known).await.unwrap();
+    let path = own(&format!("configmaps/document-{UID}"));
+    let publish = |member| with_leaf(request("POST", "/v1/republish", encode(&known).unwrap()), member);
+    // While it is there, nothing is kept.
+    assert_eq!(ask(&state, publish(1)).await.0, StatusCode::ACCEPTED);
+    assert!(api.get(&own(&format!("configmaps/republished-{UID}"))).is_none());
+
+    api.remove(&path);
+    for _ in 0..3 {
+        assert_eq!(ask(&state, publish(1)).await.0, StatusCode::ACCEPTED);
+    }
+    assert!(api.get(&path).is_none());
+    // Through another replica.
+    let other = RegistryState::new(api.client(), NS);
+    other.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+    assert_eq!(ask(&other, publish(3)).await.0, StatusCode::ACCEPTED);
+    let back = state.documents().read(UID).await.unwrap().unwrap();
+    assert_eq!(back.view, known.view);
+    assert!(back.revision > known.revision && back.ballot > known.ballot);
+    assert!(api.get(&own(&format!("configmaps/republished-{UID}"))).is_none());
+    api.done();
+}
+
+#[tokio::test]
+async fn too_much_at_once_is_told_to_come_again() {
+    let (_, state) = world().await;
+    let all = u32::try_from(MAX_REQUESTS).unwrap();
+    let taken = state.0.seats.acquire_many(all).await.unwrap();
+    let (status, body) = enrol(&state, TOKEN, 7).await;
+    assert_eq!((status, reason_of(&body).as_str()), (StatusCode::SERVICE_UNAVAILABLE, "overloaded"));
+    drop(taken);
+    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::OK);
+}

@@ -1,0 +1,120 @@
+//! Accepting and serving connections within bounds: how many, how long a handshake or head may take, how long one is
+//! kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use sidegrid_net::service::{Peer, ServiceStream, ServiceTls};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+/// Connections at once; more wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 1024;
+const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+/// For a request's head, and between two requests.
+const HEAD_TIME: Duration = Duration::from_secs(75);
+/// After this a connection ends with the request under way, so that a peer's leaf is checked again now and then.
+const MAX_AGE: Duration = Duration::from_secs(600);
+/// What requests under way are given when the server stops or a connection is too old.
+const GRACE: Duration = Duration::from_secs(10);
+/// Largest head of a request, and what is buffered of a connection.
+const MAX_BUFFER: usize = 64 << 10;
+/// Requests under way on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 64;
+/// Pause after a failed accept: the process is out of file descriptors, and trying at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `router` on `listener` until `shutdown`, then lets requests under way finish for some seconds. The
+/// handlers find who called as an extension of type [`Peer`], if a leaf was shown.
+///
+/// # Cancel safety
+/// Dropping it takes no more connections; those that are open end by themselves.
+pub async fn serve(listener: TcpListener, tls: ServiceTls, router: Router, shutdown: CancellationToken) {
+    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let tracker = TaskTracker::new();
+    loop {
+        // Each branch is cancel safe: what was not accepted stays in the backlog, and a seat is given back.
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = async {
+                let seat = Arc::clone(&seats).acquire_owned().await;
+                (seat, listener.accept().await)
+            } => accepted,
+        };
+        match accepted {
+            (Ok(seat), Ok((tcp, _))) => {
+                let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
+                tracker.spawn(async move {
+                    let _seat = seat;
+                    connection(tcp, tls, router, shutdown).await;
+                });
+            }
+            (_, Err(error)) => {
+                tracing::debug!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+            // Nobody closes the semaphore.
+            (Err(_), _) => break,
+        }
+    }
+    drop(listener);
+    tracker.close();
+    if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
+        tracing::warn!(connections = tracker.len(), "requests under way were cut off by the end");
+    }
+}
+
+async fn connection(tcp: TcpStream, tls: ServiceTls, router: Router, shutdown: CancellationToken) {
+    // Without it answers wait for acknowledgements; a socket that refuses it still works.
+    let _ = tcp.set_nodelay(true);
+    match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(tcp)).await {
+        Ok(Ok((stream, peer))) => requests(stream, peer, router, shutdown).await,
+        Ok(Err(error)) => tracing::debug!(reason = error.reason(), %error, "a handshake failed"),
+        Err(_) => tracing::debug!("a handshake took too long"),
+    }
+}
+
+async fn requests(stream: ServiceStream, peer: Option<Peer>, router: Router, shutdown: CancellationToken) {
+    let service = router.map_request(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        request
+    });
+    let builder = builder();
+    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let mut serving = std::pin::pin!(serving);
+    // Each branch is cancel safe: the connection is polled on.
+    tokio::select! {
+        _ = serving.as_mut() => return,
+        () = shutdown.cancelled() => {}
+        () = tokio::time::sleep(MAX_AGE) => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    // Whoever is not done by then is cut off.
+    let _ = tokio::time::timeout(GRACE, serving).await;
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(MAX_BUFFER);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_BUFFER as u32)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
