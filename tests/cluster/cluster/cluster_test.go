@@ -60,12 +60,9 @@ func TestClusterComesUpAndLeavesNothing(t *testing.T) {
 	root := folder(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	bin, err := Build(ctx, report{t})
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := look(t, root, bin)
-	c, err := Up(ctx, Options{Root: root, Instance: AnyInstance, Owned: true, Log: report{t}})
+	const instance = maxInstances - 3
+	before := look(t, instance, root)
+	c, err := Up(ctx, Options{Root: root, Instance: instance, Owned: true, Log: report{t}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +73,7 @@ func TestClusterComesUpAndLeavesNothing(t *testing.T) {
 	})
 	ctx, cancel = context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
-	if err := Down(root, c.network.instance); err == nil {
+	if err := Down(root, instance); err == nil {
 		t.Fatal("a stranger could take down a cluster that is in use")
 	}
 	out := &sniffer{end: func() {}}
@@ -112,7 +109,7 @@ func TestClusterComesUpAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	watch.say(report{t}, "down")
-	before.same(t, look(t, root, bin))
+	before.same(t, look(t, instance, root))
 }
 
 // startProbes gives the addresses of the two pods once they are ready.
@@ -246,8 +243,7 @@ func TestKilledUpLeavesNothingAfterDown(t *testing.T) {
 	root := folder(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
-	bin, err := Build(ctx, report{t})
-	if err != nil {
+	if _, err := Build(ctx, report{t}); err != nil {
 		t.Fatal(err)
 	}
 	source, err := Source()
@@ -259,7 +255,7 @@ func TestKilledUpLeavesNothingAfterDown(t *testing.T) {
 		t.Fatalf("%v: %s", err, output)
 	}
 	const instance = maxInstances - 1
-	before := look(t, root, bin)
+	before := look(t, instance, root)
 	ways := []struct {
 		after  string
 		hold   bool
@@ -271,7 +267,7 @@ func TestKilledUpLeavesNothingAfterDown(t *testing.T) {
 			ctx, cancel := context.WithTimeout(ctx, demolition)
 			defer cancel()
 			return until(ctx, 100*time.Millisecond, "the watchdog doesn't clean up", func() (bool, error) {
-				left := commands([]string{root})
+				left := commands(root)
 				return len(left) == 0, fmt.Errorf("%d processes left", len(left))
 			})
 		}},
@@ -279,13 +275,13 @@ func TestKilledUpLeavesNothingAfterDown(t *testing.T) {
 	for _, way := range ways {
 		arguments := []string{"--dir", root, "--instance", fmt.Sprint(instance), fmt.Sprintf("--hold=%t", way.hold), "up"}
 		killedUp(ctx, t, way.after, tool, arguments...)
-		if now := look(t, root, bin); len(now) <= len(before) {
+		if now := look(t, instance, root); len(now) <= len(before) {
 			t.Error("nothing was made before the kill: the test shows nothing")
 		}
 		if err := way.remove(); err != nil {
 			t.Error(err)
 		}
-		before.same(t, look(t, root, bin))
+		before.same(t, look(t, instance, root))
 	}
 }
 
