@@ -110,8 +110,9 @@ deny: ## Check what comes in from outside against deny.toml
 deny-advisories: ## Check for known vulnerabilities (fetches the advisory database)
 	@PATH="$(CACHE)/tools/bin:$$PATH"; cargo deny check advisories
 
-generate: ## Write the files that come from the types again (OpenAPI, tables of docs/API.md, names of metrics)
+generate: ## Write the files that come from the types again (OpenAPI, tables of docs/API.md, names of metrics, the CRD)
 	SIDEGRID_GENERATE=1 cargo test --quiet --package sidegrid --bin sidegrid -- documents admin::tests::names
+	SIDEGRID_GENERATE=1 cargo test --quiet --package sidegrid-operator --lib -- crd_file
 
 clean: ## Remove what was built
 	cargo clean --quiet

@@ -1,14 +1,20 @@
-//! `CacheCluster`: what a user asks for, and what the operator tells.
+//! `CacheCluster`: what a user asks for, and what the operator tells. Comments on fields are what `kubectl explain`
+//! shows, so they speak to users.
+
+pub mod rules;
+mod status;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A cache grid that the labelled pods of this namespace form.
+pub use status::{CacheClusterStatus, CacheStatus, MemberStatus, SegmentStatus, Survives};
+
+/// What a CacheCluster asks for.
 #[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "sidegrid.dev",
@@ -17,11 +23,35 @@ use serde::{Deserialize, Serialize};
     namespaced,
     shortname = "cgrid",
     status = "CacheClusterStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    doc = "A cache grid formed by the pods of this namespace that carry the label `sidegrid.dev/cluster: <name>`.",
+    validation = Rule::new(rules::NAME_LENGTH).message(rules::NAME_LENGTH_MESSAGE),
+    printcolumn(
+        name = "Members",
+        type_ = "string",
+        json_path = ".status.ready",
+        description = "Members in the view of all pods that should be members."
+    ),
+    printcolumn(
+        name = "View",
+        type_ = "integer",
+        json_path = ".status.view",
+        description = "Number of the membership's view."
+    ),
+    printcolumn(
+        name = "Survives",
+        type_ = "string",
+        json_path = ".status.survives",
+        description = "What every clustered cache can lose any one of without losing an entry."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 pub struct CacheClusterSpec {
-    /// The caches by name.
+    /// The caches by name: 1 to 64 of them, each name 1 to 63 letters, digits, `-` or `_` beginning with a letter or
+    /// digit. Which caches there are, their mode and their owners can't change once the cluster exists.
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 64, "x-kubernetes-validations" = rules::caches()))]
     pub caches: BTreeMap<String, CacheSpec>,
     /// The injected container.
     #[serde(default)]
@@ -43,28 +73,37 @@ pub struct CacheClusterSpec {
 /// One cache.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::cache()))]
 pub struct CacheSpec {
-    /// `distributed`, `replicated` or `local`.
+    /// How the cache is kept: `distributed` in as many members as `owners` says, `replicated` in every member, or
+    /// `local` in each pod's own sidecar alone.
     #[serde(default)]
     pub mode: CacheMode,
-    /// Copies of each entry; `distributed` only, 2 by default.
+    /// Copies of each entry, 1 to 64; with mode `distributed` only, where it is 2 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
     pub owners: Option<u16>,
-    /// Time to live of entries stored without one, such as `30m`.
+    /// Time to live of entries that are stored without one: a whole number and a unit (ms, s, m, h or d), such as
+    /// `30m`. None: they live until they are removed or evicted.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), regex(pattern = r"^[1-9][0-9]*(ms|s|m|h|d)$"))]
     pub ttl: Option<String>,
-    /// Bound on entries per member.
+    /// Bound on entries in each member. None: no bound on their number.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub max_entries: Option<u64>,
-    /// Bound on bytes per member, such as `64MiB`.
+    /// Bound on bytes in each member, keys and overhead included: a whole number and a unit, such as `64MiB`; 4KiB to
+    /// 1TiB. None: no bound on bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = r"^[1-9][0-9]*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)?$"))]
     pub max_bytes: Option<String>,
-    /// What happens at a bound: `evict` or `reject`.
+    /// What happens at a bound: `evict` removes entries that are used less (the default), `reject` refuses the write.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when_full: Option<WhenFull>,
 }
 
 /// How a cache is kept.
+// Variants bear no comments for users: the schema then is one list of words, which a structural schema can hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheMode {
@@ -91,19 +130,22 @@ pub enum WhenFull {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SidecarSpec {
-    /// Image; by default the operator's own release.
+    /// Its image. None: the one of the operator's own release, which is what an upgrade of the operator moves.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^\s]+$"))]
     pub image: Option<String>,
-    /// `Always`, `IfNotPresent` or `Never`.
+    /// When the image is pulled: `Always`, `IfNotPresent` or `Never`. None: as Kubernetes does by the image's tag.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Always", "IfNotPresent", "Never"]))]
     pub image_pull_policy: Option<String>,
-    /// Requests and limits.
+    /// Its requests and limits, quantities as texts. None: small ones that keep the pod's quality of service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// `error`, `warn`, `info`, `debug` or `trace`.
+    /// Least severe lines that it logs: `error`, `warn`, `info`, `debug` or `trace`. None: `info`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["error", "warn", "info", "debug", "trace"]))]
     pub log_level: Option<String>,
-    /// The cache API.
+    /// The cache API for the pod's own containers.
     #[serde(default)]
     pub http: HttpSpec,
 }
@@ -112,8 +154,9 @@ pub struct SidecarSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpSpec {
-    /// Port on the pod's localhost.
+    /// Port on the pod's localhost, 1 to 65535; apps are told it as `SIDEGRID_URL`.
     #[serde(default = "http_port")]
+    #[schemars(range(min = 1, max = 65_535))]
     pub port: u16,
 }
 
@@ -131,20 +174,29 @@ const fn http_port() -> u16 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TopologySpec {
-    /// `preferred`, `required` or `none`, over `kubernetes.io/hostname`.
+    /// Whether pods keep off each other's nodes (`kubernetes.io/hostname`): `preferred`, `required` or `none`. Not
+    /// added to a pod that has a pod anti-affinity of its own.
     #[serde(default)]
     pub anti_affinity: AntiAffinity,
-    /// Node labels over whose values the pods are spread.
+    /// Up to 4 node labels over whose values the pods are spread when the scheduler can. Not added to a pod that has
+    /// topology spread constraints of its own.
     #[serde(default = "spread")]
+    #[schemars(
+        length(max = 4),
+        inner(length(min = 1, max = 317), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"))
+    )]
     pub spread: Vec<String>,
-    /// What a machine is: `node` for the node's name, or a node label.
+    /// What a machine is: `node` for the node's name, or the node label whose value it is.
     #[serde(default = "machine")]
+    #[schemars(length(min = 1, max = 317), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"))]
     pub machine: String,
-    /// Node label that is the rack.
+    /// The node label whose value is the rack: copies go to different racks before different machines.
     #[serde(default = "rack")]
+    #[schemars(length(min = 1, max = 317), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"))]
     pub rack: String,
-    /// Node label that is the site.
+    /// The node label whose value is the site: copies go to different sites before different racks.
     #[serde(default = "site")]
+    #[schemars(length(min = 1, max = 317), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"))]
     pub site: String,
 }
 
@@ -193,11 +245,14 @@ pub enum AntiAffinity {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TlsSpec {
-    /// `auto` or `disabled` (a mesh does it).
+    /// Where certificates between members come from: `auto`, the operator signs them, or `disabled`, for a mesh that
+    /// encrypts and authenticates by itself. Can't change once the cluster exists.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-validations" = rules::tls_mode()))]
     pub mode: TlsMode,
-    /// Leaf certificates are renewed within this many days.
+    /// Certificates are renewed within this many days, 1 to 365.
     #[serde(default = "rotation")]
+    #[schemars(range(min = 1, max = 365))]
     pub rotation_interval_days: u16,
 }
 
@@ -226,11 +281,13 @@ pub enum TlsMode {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkSpec {
-    /// Data.
+    /// Port of data between members, 1 to 65535.
     #[serde(default = "data_port")]
+    #[schemars(range(min = 1, max = 65_535))]
     pub data_port: u16,
-    /// Failure detection.
+    /// Port of failure detection between members, 1 to 65535.
     #[serde(default = "failure_detection_port")]
+    #[schemars(range(min = 1, max = 65_535))]
     pub failure_detection_port: u16,
 }
 
@@ -252,8 +309,10 @@ const fn failure_detection_port() -> u16 {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DisruptionSpec {
-    /// Members that evictions may take at once.
+    /// Members that evictions, such as those of `kubectl drain`, may take at once; 1 to 1000. Kept by a
+    /// PodDisruptionBudget, which is made only while no other one selects the pods.
     #[serde(default = "max_unavailable")]
+    #[schemars(range(min = 1, max = 1_000))]
     pub max_unavailable: u16,
 }
 
@@ -267,76 +326,29 @@ const fn max_unavailable() -> u16 {
     1
 }
 
-/// What the operator tells.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CacheClusterStatus {
-    /// The generation that this status is of.
-    pub observed_generation: i64,
-    /// The view's number; 0 before the first.
-    pub view: u64,
-    /// Members by name.
-    pub members: Vec<MemberStatus>,
-    /// `READY/MEMBERS`, for the printer column.
-    pub ready: String,
-    /// What every cache survives, for the printer column, such as `pod,node`.
-    pub survives: String,
-    /// Segments.
-    pub segments: SegmentStatus,
-    /// Caches by name.
-    pub caches: Vec<CacheStatus>,
-    /// `Ready`, `Degraded`, `Rebalancing`, `CertificatesReady`, `InjectionReady`.
-    pub conditions: Vec<Condition>,
+/// The definition as it is installed.
+#[must_use]
+pub fn definition() -> CustomResourceDefinition {
+    let mut definition = CacheCluster::crd();
+    for version in &mut definition.spec.versions {
+        let schema = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut());
+        if let Some(schema) = schema {
+            rules::tidy(schema);
+        }
+    }
+    definition
 }
 
-/// A member.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct MemberStatus {
-    /// The pod.
-    pub name: String,
-    /// Its node.
-    pub node: String,
-    /// Its site as the grid uses it.
-    pub site: String,
-    /// Its rack as the grid uses it.
-    pub rack: String,
-    /// Its machine as the grid uses it.
-    pub machine: String,
-    /// `Member`, `Client`, `Joining`, `Leaving`, `Unreachable` or `NotInjected`.
-    pub state: String,
-    /// Sidecar's version.
-    pub version: String,
+/// The definition as a YAML file.
+///
+/// # Errors
+/// Never in practice: when a part of it has no text form.
+pub fn definition_file() -> anyhow::Result<String> {
+    Ok(format!(
+        "# Made from operator/src/crd.rs by `make generate`; don't edit.\n{}",
+        sidegrid_config::to_yaml(&definition())?
+    ))
 }
 
-/// Segments over all groups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct SegmentStatus {
-    /// All.
-    pub total: u32,
-    /// Those with fewer copies in sync than asked for.
-    pub under_replicated: u32,
-}
-
-/// A cache as the placement has it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct CacheStatus {
-    /// Its name.
-    pub name: String,
-    /// What may be lost at once without losing an acknowledged entry.
-    pub survives: Survives,
-}
-
-/// What may be lost at once without losing an acknowledged entry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Survives {
-    /// Any one pod.
-    pub pod: bool,
-    /// Any one node.
-    pub node: bool,
-    /// Any one zone.
-    pub zone: bool,
-}
+#[cfg(test)]
+mod tests;

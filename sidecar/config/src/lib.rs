@@ -12,9 +12,11 @@ mod settings;
 mod sources;
 mod suggest;
 mod text;
+mod yaml;
 
 pub use fault::{Fault, Faults, Origin};
 pub use load::{Base, Loaded, Sources};
 pub use schema::{FIELDS, Field, Kind, reference};
 pub use settings::*;
 pub use text::{format_size, format_span, parse_size, parse_span};
+pub use yaml::to_yaml;

@@ -63,15 +63,19 @@ const LAYERS: [Layer; 5] = [
 const JOINS: &str = "sidegrid";
 
 /// Crates with one door.
-const DOORS: [(&str, &[&str]); 7] = [
-    // `sidegrid` installs the process's crypto provider, and does nothing else with it.
-    ("rustls", &["sidegrid-net", "sidegrid"]),
+const DOORS: [(&str, &[&str]); 10] = [
+    // The programs install the process's crypto provider, and do nothing else with it.
+    ("rustls", &["sidegrid-net", "sidegrid", "sidegrid-operator"]),
     ("tokio-rustls", &["sidegrid-net"]),
     ("rcgen", &["sidegrid-net"]),
     ("x509-parser", &["sidegrid-net"]),
+    ("hickory-resolver", &["sidegrid-net"]),
     ("serde_yaml_ng", &["sidegrid-config"]),
-    ("axum", &["sidegrid", "sidegrid-bare"]),
-    ("tracing-subscriber", &["sidegrid"]),
+    ("axum", &["sidegrid", "sidegrid-operator", "sidegrid-bare"]),
+    ("tracing-subscriber", &["sidegrid", "sidegrid-operator"]),
+    // The sidecar knows nothing of Kubernetes but what its environment says.
+    ("kube", &["sidegrid-operator"]),
+    ("k8s-openapi", &["sidegrid-operator"]),
 ];
 
 /// The core's feature that only the simulator turns on.

@@ -1,0 +1,234 @@
+//! Keeps each CacheCluster as it is asked for, in named steps: finalizer → authority → settings → eviction guard →
+//! missed pods → status.
+//!
+//! Every step reads live or applies server-side, so two reconcilers at once (after a leader that stepped down late) do
+//! each other no harm.
+
+mod deletion;
+pub mod events;
+pub mod fault;
+pub mod guard;
+mod steps;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::ListParams;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, Resource};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::crd::CacheCluster;
+use crate::document::Documents;
+use crate::metrics::Metrics;
+use crate::names::{CLUSTER_LABEL, CLUSTER_UID_LABEL, MANAGED_BY};
+use crate::status::Fact;
+use events::{Events, Reason};
+use fault::{Class, Fault};
+
+/// Without any change, a CacheCluster is looked at again after this long.
+const AGAIN: Duration = Duration::from_secs(300);
+/// CacheClusters reconciled at once.
+const CONCURRENCY: u16 = 4;
+/// Label of all that the operator makes.
+pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// What reconciliations share.
+pub struct Context {
+    client: Client,
+    own_ns: String,
+    documents: Documents,
+    events: Events,
+    metrics: Arc<Metrics>,
+    /// Failures in a row by CacheCluster. Those that succeed or go are taken out.
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+/// One CacheCluster, with what every step needs.
+pub(crate) struct Target<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) cluster: &'a CacheCluster,
+    pub(crate) name: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) uid: &'a str,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("namespace", &self.own_ns).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// What reconciliations of an operator in `own_ns` share; events are told by `instance`, the replica's name.
+    #[must_use]
+    pub fn new(client: Client, own_ns: &str, instance: &str, documents: Documents, metrics: Arc<Metrics>) -> Context {
+        let events = Events::new(client.clone(), instance);
+        Context { client, own_ns: own_ns.to_owned(), documents, events, metrics, failures: Mutex::default() }
+    }
+
+    fn failed(&self, key: &str) -> u32 {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(key.to_owned()).or_insert(0);
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    fn succeeded(&self, key: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+fn target<'a>(context: &'a Context, cluster: &'a CacheCluster) -> Result<Target<'a>, Fault> {
+    let metadata = &cluster.metadata;
+    Ok(Target {
+        context,
+        cluster,
+        name: metadata.name.as_deref().ok_or(Fault::Incomplete("name"))?,
+        namespace: metadata.namespace.as_deref().ok_or(Fault::Incomplete("namespace"))?,
+        uid: metadata.uid.as_deref().ok_or(Fault::Incomplete("uid"))?,
+    })
+}
+
+/// Reconciles while `leading` says so, until `shutdown`. A reconciliation under way is let finish.
+pub async fn run(context: Arc<Context>, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = leading.wait_for(|leads| *leads) => if changed.is_err() { return },
+        }
+        context.metrics.leader.set(1);
+        let mut still = leading.clone();
+        let stop = shutdown.clone();
+        let until = async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = still.wait_for(|leads| !*leads) => {}
+            }
+        };
+        tracing::info!("reconciling begins");
+        control(Arc::clone(&context), until).await;
+        context.metrics.leader.set(0);
+        tracing::info!("reconciling ended");
+    }
+}
+
+async fn control(context: Arc<Context>, until: impl Future<Output = ()> + Send + Sync + 'static) {
+    let client = context.client.clone();
+    let managed = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
+    let labelled = watcher::Config::default().labels(CLUSTER_LABEL);
+    let documents = watcher::Config::default().labels(CLUSTER_UID_LABEL);
+    let own: Api<ConfigMap> = Api::namespaced(client.clone(), &context.own_ns);
+    let controller = Controller::new(Api::<CacheCluster>::all(client.clone()), watcher::Config::default());
+    let (known, counted) = (controller.store(), controller.store());
+    let gauge = context.metrics.clusters.clone();
+    controller
+        .with_config(Config::default().debounce(Duration::from_millis(200)).concurrency(CONCURRENCY))
+        .owns(Api::<ConfigMap>::all(client.clone()), managed.clone())
+        .owns(Api::<PodDisruptionBudget>::all(client.clone()), managed)
+        .watches(Api::<Pod>::all(client), labelled, |pod| cluster_of(&pod))
+        .watches(own, documents, move |document| {
+            let uid = document.metadata.labels.as_ref().and_then(|l| l.get(CLUSTER_UID_LABEL)).cloned();
+            known.state().into_iter().find(|c| c.metadata.uid == uid).map(|c| ObjectRef::from_obj(&*c))
+        })
+        .graceful_shutdown_on(until)
+        .run(reconcile, again, context)
+        .for_each(|outcome| {
+            gauge.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
+            // Faults of reconciliations have been logged with their class; the rest are those of watches.
+            if let Err(fault) = outcome {
+                tracing::debug!(%fault, "a reconciliation was not done");
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+fn cluster_of(pod: &Pod) -> Option<ObjectRef<CacheCluster>> {
+    let name = pod.metadata.labels.as_ref()?.get(CLUSTER_LABEL)?;
+    Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
+}
+
+fn again(cluster: Arc<CacheCluster>, fault: &Fault, context: Arc<Context>) -> Action {
+    let class = fault.class();
+    context.metrics.reconciled(class.word());
+    let attempt = context.failed(cluster.metadata.uid.as_deref().unwrap_or_default());
+    let (name, namespace) = (&cluster.metadata.name, &cluster.metadata.namespace);
+    let wait = class.wait(attempt);
+    if class == Class::Conflict {
+        tracing::debug!(?namespace, ?name, %fault, "reconciling collided");
+    } else {
+        tracing::warn!(?namespace, ?name, %fault, attempt, ?wait, "reconciling failed");
+    }
+    wait.map_or_else(Action::await_change, Action::requeue)
+}
+
+/// Reconciles one CacheCluster.
+///
+/// # Errors
+/// [`Fault`]; its class says when it is tried again.
+pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Result<Action, Fault> {
+    let target = target(&context, &cluster)?;
+    if cluster.metadata.deletion_timestamp.is_some() {
+        let action = deletion::step(&target).await?;
+        context.succeeded(target.uid);
+        context.metrics.reconciled("done");
+        return Ok(action);
+    }
+    steps::finalizer(&target).await?;
+    let pods = pods(&target).await?;
+    let authority = crate::authority::ensure(&context.client, &context.own_ns, target.uid).await;
+    let certificates = match &authority {
+        Ok(_) => Fact::yes("AuthorityReady", "members are certified by the cluster's own authority"),
+        Err(fault) => Fact::no("AuthorityUnavailable", fault.to_string()),
+    };
+    let settings = steps::settings(&target).await;
+    let told = match &settings {
+        Ok(()) => Fact::yes("Given", "pods have their settings"),
+        Err(fault) => fault_of_settings(&target, fault).await,
+    };
+    let guard = steps::guard(&target, &pods).await;
+    let guarded = match &guard {
+        Ok(outcome) => outcome.fact.clone(),
+        Err(fault) => Fact::no("Unavailable", fault.to_string()),
+    };
+    let soon = guard.as_ref().ok().and_then(|outcome| outcome.again);
+    steps::missed(&target, &pods).await;
+    // The status is told also when a step failed: it says which.
+    steps::status(&target, &pods, told, certificates, guarded).await?;
+    authority?;
+    settings?;
+    guard?;
+    context.succeeded(target.uid);
+    context.metrics.reconciled("done");
+    Ok(Action::requeue(soon.unwrap_or(AGAIN).min(AGAIN)))
+}
+
+async fn fault_of_settings(target: &Target<'_>, fault: &Fault) -> Fact {
+    let (reason, word) = match fault {
+        Fault::Invalid(_) => (Some(Reason::InvalidSettings), "InvalidSettings"),
+        Fault::Taken { .. } => (Some(Reason::NameTaken), "NameTaken"),
+        _ => (None, "SettingsUnavailable"),
+    };
+    if let Some(reason) = reason {
+        target.context.events.tell(&target.cluster.object_ref(&()), reason, fault.to_string()).await;
+    }
+    Fact::no(word, fault.to_string())
+}
+
+/// All pods of the namespace that bear the cluster's label, live.
+async fn pods(target: &Target<'_>) -> Result<Vec<Pod>, Fault> {
+    let api: Api<Pod> = Api::namespaced(target.context.client.clone(), target.namespace);
+    let selected = ListParams::default().labels(&format!("{CLUSTER_LABEL}={}", target.name));
+    Ok(api.list(&selected).await.map_err(Fault::api("listing the cluster's pods"))?.items)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! A CacheCluster that is being deleted: its authority and document stay until no pod with the sidecar is left, so
+//! that members can go on and leave in order.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::DeleteParams;
+use kube::runtime::controller::Action;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+
+use super::events::Reason;
+use super::fault::Fault;
+use super::{Target, pods, steps};
+use crate::names::{FINALIZER, authority_secret, document_config_map};
+use crate::status::{is_finished, is_injected};
+
+/// Pods' ends are watched; this is for a watch that missed one.
+const AGAIN: Duration = Duration::from_secs(30);
+
+pub(super) async fn step(target: &Target<'_>) -> Result<Action, Fault> {
+    let metadata = &target.cluster.metadata;
+    let finalizers = metadata.finalizers.clone().unwrap_or_default();
+    if !finalizers.iter().any(|f| f == FINALIZER) {
+        return Ok(Action::await_change());
+    }
+    let left = pods(target).await?.iter().filter(|p| is_injected(p) && !is_finished(p)).count();
+    let events = &target.context.events;
+    let about = target.cluster.object_ref(&());
+    if left > 0 {
+        let note =
+            format!("{left} pods with the sidecar still run; authority and document are kept until they are gone");
+        events.tell(&about, Reason::WaitingForPods, note).await;
+        return Ok(Action::requeue(AGAIN));
+    }
+    let (client, own_ns) = (&target.context.client, &target.context.own_ns);
+    // The document first: an authority without a document is where every cluster begins, a document without an
+    // authority is nowhere.
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), own_ns);
+    gone(&maps, &document_config_map(target.uid), "deleting the cluster's document").await?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), own_ns);
+    gone(&secrets, &authority_secret(target.uid), "deleting the cluster's authority").await?;
+    let rest: Vec<String> = finalizers.into_iter().filter(|f| f != FINALIZER).collect();
+    events.tell(&about, Reason::Deleted, "the last pod is gone; authority and document are deleted".to_owned()).await;
+    steps::set_finalizers(target, &rest).await?;
+    Ok(Action::await_change())
+}
+
+async fn gone<K>(api: &Api<K>, name: &str, what: &'static str) -> Result<(), Fault>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    match api.delete(name, &DeleteParams::default()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(Fault::api(what)(error)),
+    }
+}

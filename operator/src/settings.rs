@@ -1,0 +1,125 @@
+//! What a CacheCluster asks for, as the settings file that its sidecars read.
+
+use serde_json::{Map, Value, json};
+use sidegrid_config::{Base, Settings, Sources};
+
+use crate::crd::{CacheCluster, CacheSpec, TlsMode};
+use crate::names::{AUTHORITY_KEY, CONFIG_VOLUME, REGISTRY_PORT, SERVICE, TOKEN_VOLUME};
+
+/// The settings file of `cluster`'s sidecars; `own_ns` is the operator's namespace. JSON text, hence YAML too. It
+/// holds nothing of one pod: that comes from the pod's environment, which outweighs the file.
+#[must_use]
+pub fn file(cluster: &CacheCluster, own_ns: &str) -> String {
+    let mut text = serde_json::to_string_pretty(&tree(cluster, own_ns)).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Checks the settings as a sidecar would, so that a fault shows at the CacheCluster and not in pods that don't start.
+///
+/// # Errors
+/// Every fault, each naming the setting and the fix.
+pub fn check(cluster: &CacheCluster, own_ns: &str) -> Result<(), String> {
+    let mut sets = Vec::new();
+    leaves(&tree(cluster, own_ns), "", &mut sets);
+    match Settings::load(Sources { base: Base::Serve, file: None, env: Vec::new(), sets }) {
+        Ok(_) => Ok(()),
+        Err(faults) => Err(faults.to_string()),
+    }
+}
+
+fn leaves(tree: &Value, path: &str, found: &mut Vec<String>) {
+    match tree {
+        Value::Object(map) => {
+            for (name, below) in map {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(below, &path, found);
+            }
+        }
+        Value::String(text) => found.push(format!("{path}={text}")),
+        other => found.push(format!("{path}={other}")),
+    }
+}
+
+fn tree(cluster: &CacheCluster, own_ns: &str) -> Value {
+    let spec = &cluster.spec;
+    let caches: Map<String, Value> = spec.caches.iter().map(|(name, c)| (name.clone(), cache(c))).collect();
+    let mode = match spec.tls.mode {
+        TlsMode::Auto => "auto",
+        TlsMode::Disabled => "disabled",
+    };
+    json!({
+        "cluster": {"name": cluster.metadata.name},
+        "registry": {
+            "kind": "operator",
+            "url": format!("https://{SERVICE}.{own_ns}.svc:{REGISTRY_PORT}"),
+            "authority": format!("{}/{AUTHORITY_KEY}", CONFIG_VOLUME.1),
+            "token": format!("{}/token", TOKEN_VOLUME.1),
+        },
+        "network": {
+            "dataPort": spec.network.data_port,
+            "failureDetectionPort": spec.network.failure_detection_port,
+        },
+        "tls": {"mode": mode, "rotationIntervalDays": spec.tls.rotation_interval_days},
+        "http": {"listen": format!("127.0.0.1:{}", spec.sidecar.http.port)},
+        "log": {"level": spec.sidecar.log_level.as_deref().unwrap_or("info"), "format": "json"},
+        "caches": caches,
+    })
+}
+
+fn cache(spec: &CacheSpec) -> Value {
+    // The words of `CacheSpec` are those of the settings file, field by field.
+    serde_json::to_value(spec).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::{CacheClusterSpec, CacheMode, WhenFull};
+
+    fn cluster(caches: Value) -> CacheCluster {
+        let spec: CacheClusterSpec = serde_json::from_value(json!({"caches": caches})).unwrap();
+        CacheCluster::new("web", spec)
+    }
+
+    #[test]
+    fn a_sidecar_reads_what_was_asked_for() {
+        let mut asked = cluster(json!({
+            "sessions": {"owners": 3, "ttl": "30m", "maxBytes": "64MiB", "maxEntries": 1000, "whenFull": "reject"},
+            "config": {"mode": "replicated"},
+            "scratch": {"mode": "local"},
+        }));
+        asked.spec.network.data_port = 7801;
+        asked.spec.sidecar.http.port = 7081;
+        asked.spec.sidecar.log_level = Some("debug".into());
+        assert_eq!(check(&asked, "sidegrid-system"), Ok(()));
+        let folder = std::env::temp_dir().join(format!("sidegrid-settings-{}", std::process::id()));
+        std::fs::write(&folder, file(&asked, "sidegrid-system")).unwrap();
+        let sources = Sources { file: Some(folder.clone()), ..Sources::default() };
+        let loaded = Settings::load(sources);
+        std::fs::remove_file(&folder).unwrap();
+        let read = loaded.unwrap().settings;
+        assert_eq!(read.cluster.name, "web");
+        assert_eq!(read.network.data_port, 7801);
+        assert_eq!(read.http.listen.to_string(), "127.0.0.1:7081");
+        assert_eq!(read.caches.len(), 3);
+        assert_eq!(read.caches["sessions"].owners, Some(3));
+        assert_eq!(read.caches["sessions"].max_bytes, Some(64 << 20));
+        assert_eq!(read.caches["sessions"].when_full, sidegrid_config::WhenFull::Reject);
+        assert_eq!(read.caches["config"].mode, sidegrid_config::Mode::Replicated);
+    }
+
+    #[test]
+    fn what_the_schema_lets_through_and_a_sidecar_does_not_is_named() {
+        let mut asked = cluster(json!({"sessions": {"maxBytes": "1B"}}));
+        let fault = check(&asked, "s").unwrap_err();
+        assert!(fault.contains("caches.sessions.maxBytes"), "{fault}");
+        asked.spec.caches.insert("x".into(), CacheSpec { when_full: Some(WhenFull::Reject), ..CacheSpec::default() });
+        asked
+            .spec
+            .caches
+            .insert("y".into(), CacheSpec { mode: CacheMode::Local, owners: Some(2), ..CacheSpec::default() });
+        let fault = check(&asked, "s").unwrap_err();
+        assert!(fault.contains("caches.x.whenFull") && fault.contains("caches.y.owners"), "{fault}");
+    }
+}

@@ -1,0 +1,96 @@
+//! What the placement says: copies in sync, and what may be lost.
+
+use sidegrid_core::document::Document;
+use sidegrid_core::member::Locality;
+use sidegrid_core::view::{Replicas, View};
+use sidegrid_core::{GroupId, MemberId};
+
+use crate::crd::{CacheCluster, CacheMode, CacheStatus, SegmentStatus, Survives};
+
+/// All groups, and those with fewer copies in sync than their caches ask for.
+pub(super) fn segments(view: &View) -> SegmentStatus {
+    let under = view.group_ids().filter(|&group| {
+        let asked = match view.replicas(group) {
+            Replicas::Count(count) => usize::from(count),
+            Replicas::All => view.members.len().max(1),
+        };
+        view.owners(group).len() < asked
+    });
+    let under_replicated = u32::try_from(under.count()).unwrap_or(u32::MAX);
+    SegmentStatus { total: u32::try_from(view.groups.len()).unwrap_or(u32::MAX), under_replicated }
+}
+
+/// Whether a copy is being filled somewhere.
+pub(super) fn is_rebalancing(view: &View) -> bool {
+    view.groups.iter().any(|group| !group.incoming.is_empty())
+}
+
+/// What each cache of the CacheCluster survives. A `local` cache has one copy and survives nothing; nor does one that
+/// the document doesn't know.
+pub(super) fn caches(document: Option<&Document>, cluster: &CacheCluster) -> Vec<CacheStatus> {
+    let of = |name: &String| CacheStatus {
+        name: name.clone(),
+        survives: document.map(|d| survives(d, name)).unwrap_or_default(),
+    };
+    cluster.spec.caches.keys().map(of).collect()
+}
+
+fn survives(document: &Document, cache: &str) -> Survives {
+    let view = &document.view;
+    let agreed = document.agreed.caches.iter().find(|c| c.name == cache);
+    let class = agreed.and_then(|c| view.classes.iter().position(|class| *class == c.replicas));
+    let Some(class) = class else { return Survives::default() };
+    let segments = u32::from(view.segments);
+    let first = u32::try_from(class).unwrap_or(u32::MAX).saturating_mul(segments);
+    let mut all = Survives { pod: segments > 0, node: segments > 0, zone: segments > 0 };
+    for group in (first..first.saturating_add(segments)).map(GroupId) {
+        if group.index() >= view.groups.len() {
+            return Survives::default();
+        }
+        let group = survived(view, &view.owners(group));
+        all = Survives { pod: all.pod && group.pod, node: all.node && group.node, zone: all.zone && group.zone };
+    }
+    all
+}
+
+/// What one group survives: a pod when there are two copies, a node or zone when two copies are surely apart. Copies
+/// are compared with the first alone, which can only understate.
+fn survived(view: &View, owners: &[MemberId]) -> Survives {
+    let places: Vec<&Locality> = owners.iter().filter_map(|id| view.member(*id)).map(|m| &m.locality).collect();
+    let Some((first, rest)) = places.split_first() else { return Survives::default() };
+    Survives {
+        pod: !rest.is_empty(),
+        node: rest.iter().any(|other| apart(first, other, Level::Node)),
+        zone: rest.iter().any(|other| apart(first, other, Level::Zone)),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Node,
+    Zone,
+}
+
+/// Whether two places are surely different at a level. An empty name is not known, so it is no difference.
+fn apart(a: &Locality, b: &Locality, level: Level) -> bool {
+    let differ = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
+    let zones = differ(&a.site, &b.site) || differ(&a.rack, &b.rack);
+    zones || (level == Level::Node && differ(&a.machine, &b.machine))
+}
+
+/// What all clustered caches survive, such as `pod,node`; `nothing` when some survives nothing, empty when the
+/// CacheCluster has no clustered cache.
+pub(super) fn summary(caches: &[CacheStatus], cluster: &CacheCluster) -> String {
+    let clustered = |name: &str| cluster.spec.caches.get(name).is_some_and(|c| c.mode != CacheMode::Local);
+    let clustered: Vec<Survives> = caches.iter().filter(|c| clustered(&c.name)).map(|c| c.survives).collect();
+    if clustered.is_empty() {
+        return String::new();
+    }
+    let words = [
+        ("pod", clustered.iter().all(|s| s.pod)),
+        ("node", clustered.iter().all(|s| s.node)),
+        ("zone", clustered.iter().all(|s| s.zone)),
+    ];
+    let survived: Vec<&str> = words.iter().filter(|(_, yes)| *yes).map(|(word, _)| *word).collect();
+    if survived.is_empty() { "nothing".to_owned() } else { survived.join(",") }
+}
