@@ -57,6 +57,10 @@ func all(m *testing.M) (code int) {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
+		// What failed tests have left stays.
+		if code == 0 {
+			_ = os.RemoveAll(shared.kept)
+		}
 	}()
 	if err != nil {
 		return 1
