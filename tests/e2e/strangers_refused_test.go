@@ -205,7 +205,7 @@ func TestOperatorMayDoLittle(t *testing.T) {
 	}
 	for _, not := range [][]string{
 		{"get", "secrets", "--namespace=default"}, {"list", "secrets", "--all-namespaces"},
-		{"list", "secrets", "--namespace=" + operatorNamespace}, {"create", "pods/exec", "--namespace=default"},
+		{"delete", "configmaps", "--namespace=default"}, {"create", "pods/exec", "--namespace=default"},
 		{"create", "pods", "--namespace=default"}, {"delete", "pods", "--namespace=default"},
 		{"patch", "mutatingwebhookconfigurations/other"}, {"patch", "nodes"}, {"escalate", "clusterroles"},
 		{"delete", "cacheclusters.sidegrid.dev", "--namespace=default"},

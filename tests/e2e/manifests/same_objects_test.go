@@ -151,6 +151,7 @@ func TestBothHaveTheGeneratedDefinition(t *testing.T) {
 func TestChartRefusesWhatItDoesNotKnow(t *testing.T) {
 	cases := map[string]string{
 		"operator.replica=3":                     "replica",
+		"operator.logLevel=loud":                 "logLevel",
 		"operator.replicas=two":                  "replicas",
 		"operator.image.pullPolicy=Sometimes":    "pullPolicy",
 		"sidecar.image.repository=":              "repository",
@@ -172,6 +173,7 @@ func TestValuesReachTheObjects(t *testing.T) {
 		"operator.replicas=3":                                "replicas: 3",
 		"operator.image.repository=other.example/o":          `image: "other.example/o:`,
 		"operator.image.tag=v9":                              `sidegrid.dev/operator:v9"`,
+		"operator.logLevel=debug":                            "name: LOG_LEVEL, value: debug",
 		"operator.image.pullPolicy=Never":                    "imagePullPolicy: Never",
 		"operator.resources.limits.memory=1Gi":               "memory: 1Gi",
 		"operator.nodeSelector.disk=ssd":                     "disk: ssd",
