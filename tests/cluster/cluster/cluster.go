@@ -150,7 +150,13 @@ func (c *Cluster) make(ctx context.Context, log io.Writer) error {
 			if err != nil {
 				return err
 			}
-			return errors.Join(c.startDNS(ctx, s), c.awaitNodes(ctx), c.awaitAccount(ctx))
+			if err := c.startDNS(ctx, s); err != nil {
+				return err
+			}
+			if err := c.awaitNodes(ctx); err != nil {
+				return err
+			}
+			return c.awaitAccount(ctx)
 		}},
 	}
 	for _, phase := range phases {
@@ -352,7 +358,7 @@ func lockOf(root string, instance int) (*os.File, error) {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return nil, err
 	}
-	lock, err := lockFile(filepath.Join(root, strconv.Itoa(instance)+".lock"), syscall.LOCK_EX|syscall.LOCK_NB)
+	lock, err := lockFile(filepath.Join(root, strconv.Itoa(instance)+".lock"))
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return nil, fmt.Errorf("cluster %d is in the hands of another process: %w", instance, errBusy)
 	}

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // module is one of the modules under tools/ and the programs that are built from it.
@@ -92,7 +93,7 @@ func Build(ctx context.Context, progress io.Writer) (string, error) {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
 	}
-	lock, err := lockFile(filepath.Join(cache, "lock"), syscall.LOCK_EX)
+	lock, err := lockBuilds(ctx, cache, progress)
 	if err != nil {
 		return "", err
 	}
@@ -118,6 +119,24 @@ func Build(ctx context.Context, progress io.Writer) (string, error) {
 		return "", err
 	}
 	return bin, os.Rename(temporary, filepath.Dir(bin))
+}
+
+// lockBuilds waits until no other builder is at work.
+func lockBuilds(ctx context.Context, cache string, progress io.Writer) (*os.File, error) {
+	path := filepath.Join(cache, "lock")
+	lock, err := lockFile(path)
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return lock, err
+	}
+	fmt.Fprintln(progress, "waiting for another process that builds into", cache)
+	waited := until(ctx, 500*time.Millisecond, "another process builds", func() (bool, error) {
+		lock, err = lockFile(path)
+		return !errors.Is(err, syscall.EWOULDBLOCK), err
+	})
+	if waited != nil {
+		return nil, waited
+	}
+	return lock, err
 }
 
 // buildPrefix begins the names of folders that are being built into.

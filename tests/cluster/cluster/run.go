@@ -59,14 +59,15 @@ func runAll(ctx context.Context, lines ...string) error {
 }
 
 // lockFile opens a file, making it if need be, and takes a lock on it that ends when the file is closed or the process
-// ends, however that comes about. `how` is LOCK_EX, or LOCK_EX|LOCK_NB to fail at once when another has it.
-func lockFile(path string, how int) (*os.File, error) {
+// ends, however that comes about. When
+// another has it, that fails at once with EWOULDBLOCK.
+func lockFile(path string) (*os.File, error) {
 	for {
 		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 		if err != nil {
 			return nil, err
 		}
-		if err := syscall.Flock(int(file.Fd()), how); err != nil {
+		if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 			file.Close()
 			return nil, fmt.Errorf("can't lock %s: %w", path, err)
 		}
