@@ -103,7 +103,6 @@ pub struct CacheSpec {
 }
 
 /// How a cache is kept.
-// Variants bear no comments for users: the schema then is one list of words, which a structural schema can hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheMode {

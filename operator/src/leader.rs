@@ -163,6 +163,7 @@ async fn release(leases: &Api<Lease>, me: &str) -> Result<(), Box<kube::Error>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_api::{FakeApi, NS, Trouble};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -196,5 +197,45 @@ mod tests {
         let other = next(Some(&again), "b", at(30));
         assert_eq!((other.acquire_time, other.lease_transitions), (Some(MicroTime(at(30))), Some(2)));
         assert!(DEADLINE < DURATION, "the old leader must be gone before the new one comes");
+    }
+
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/sidegrid-system/leases";
+
+    #[tokio::test]
+    async fn one_leads_until_it_is_silent_for_the_duration_or_releases() {
+        let api = FakeApi::with(&[LEASES]);
+        let leases: Api<Lease> = Api::namespaced(api.client(), NS);
+        let (mut a, mut b) = (None, None);
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(step(&leases, "a", &mut a, start).await.unwrap(), "nobody's yet");
+        assert!(!step(&leases, "b", &mut b, start).await.unwrap());
+        assert!(step(&leases, "a", &mut a, after(14)).await.unwrap(), "renewed");
+        assert!(!step(&leases, "b", &mut b, after(20)).await.unwrap(), "the renewal is seen only now");
+        assert!(!step(&leases, "b", &mut b, after(34)).await.unwrap());
+        assert!(step(&leases, "b", &mut b, after(35)).await.unwrap(), "silent for the duration");
+        assert!(!step(&leases, "a", &mut a, after(36)).await.unwrap(), "the old leader sees it");
+        release(&leases, "a").await.unwrap();
+        assert!(!step(&leases, "a", &mut a, after(37)).await.unwrap(), "only the holder releases");
+        release(&leases, "b").await.unwrap();
+        assert!(step(&leases, "a", &mut a, after(38)).await.unwrap(), "free at once");
+        api.done();
+    }
+
+    #[tokio::test]
+    async fn of_two_that_take_it_at_once_one_loses() {
+        let api = FakeApi::with(&[LEASES]);
+        let leases: Api<Lease> = Api::namespaced(api.client(), NS);
+        let path = format!("{LEASES}/{LEASE}");
+        let (mut a, mut b) = (None, None);
+        let start = Instant::now();
+        assert!(step(&leases, "a", &mut a, start).await.unwrap());
+        release(&leases, "a").await.unwrap();
+        // Somebody else is faster between read and replacement.
+        api.race(&path, api.get(&path).unwrap());
+        assert!(!step(&leases, "b", &mut b, start).await.unwrap());
+        api.trouble(axum::http::Method::GET, LEASE, Trouble::Status(500));
+        assert!(step(&leases, "b", &mut b, start).await.is_err(), "a server that can't answer is no loss of the Lease");
+        api.done();
     }
 }

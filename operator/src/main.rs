@@ -8,6 +8,9 @@ use sidegrid_operator::program::{self, Options};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
+/// The sidecar of the operator's own release.
+const SIDECAR_IMAGE: &str = concat!("sidegrid.dev/sidecar:", env!("CARGO_PKG_VERSION"));
+
 /// Sidegrid's operator: injects sidecars, keeps registry and certificates, and reconciles CacheClusters.
 #[derive(Debug, Parser)]
 #[command(name = "sidegrid-operator", version)]
@@ -22,7 +25,7 @@ struct Arguments {
     #[arg(long, env = "POD_NAME", default_value = "sidegrid-operator", global = true)]
     name: String,
     /// Image of the sidecar where a CacheCluster names none.
-    #[arg(long, env = "SIDECAR_IMAGE", default_value = concat!("sidegrid.dev/sidecar:", env!("CARGO_PKG_VERSION")), global = true)]
+    #[arg(long, env = "SIDECAR_IMAGE", default_value = SIDECAR_IMAGE, global = true)]
     sidecar_image: String,
     /// Form of a log line.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Json, global = true)]

@@ -34,13 +34,13 @@ pub struct Options {
 
 /// How long the parts may take to end: connections are given 10 s of it.
 const GRACE: Duration = Duration::from_secs(20);
-/// How long the first certificates are tried for before the program gives up, to be started again.
+/// How often the first certificates are tried for, 2 s apart, before the program gives up, to be started again.
 const FIRST_TRIES: u32 = 30;
 
 /// Serves until SIGTERM or SIGINT, then ends in order: not ready, no new connections, the Lease released.
 ///
 /// # Errors
-/// When it can't begin: no API server, no certificates, a port that is taken. A part that ends by itself is an error too.
+/// When it can't begin: no API server, no certificates, a port that is taken.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let mut terminated = signal(SignalKind::terminate()).context("SIGTERM can't be listened for")?;

@@ -38,9 +38,9 @@ pub fn other<'a>(budgets: &'a [PodDisruptionBudget], own: &str, pods: &[Pod]) ->
     others
         .filter(|budget| {
             let selector = budget.spec.as_ref().and_then(|s| s.selector.clone());
-            // One that can't be read may select them.
             let Some(selector) = selector else { return false };
             let selector = Selector::try_from(selector);
+            // One that can't be understood here may select them.
             let labels = |pod: &'_ Pod| pod.metadata.labels.clone().unwrap_or_else(|| none.clone());
             pods.iter().filter(|p| counts(p)).any(|p| selector.as_ref().map_or(true, |s| s.matches(&labels(p))))
         })
