@@ -8,7 +8,10 @@ MAKEFLAGS += --no-print-directory
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # Programs that are run as real processes (members, simulator, bare server) are built once, in the profile `fast`;
 # tests beside the code run in the debug profile. Nothing is built in both, but for what both are made of.
-SIDEGRID_BIN := $(TARGET_DIR)/fast/sidegrid
+# The sidecar is built as its image has it, static: naming the machine's own triple keeps the flag from what runs in the
+# build itself.
+TRIPLE := $(shell rustc -vV | sed -n 's/^host: //p')
+SIDEGRID_BIN := $(TARGET_DIR)/$(TRIPLE)/fast/sidegrid
 export SIDEGRID_BIN
 CACHE := $(or $(SIDEGRID_CACHE),$(if $(HOME),$(HOME)/.cache/sidegrid,$(TARGET_DIR)/cache))
 LOCKED := $(if $(CI),--locked)
@@ -36,7 +39,7 @@ demo-local: install sidecar ## The same, on this machine without Kubernetes (DEM
 
 sidecar: ## Build the sidecar as the demo, the fault tests and the benchmarks run it
 	@[ -x "$(SIDEGRID_BIN)" ] || echo "Building the sidecar (some minutes the first time) ..."
-	@cargo build --quiet --profile fast $(LOCKED) --package sidegrid
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --profile fast $(LOCKED) --target $(TRIPLE) --package sidegrid
 
 images: ## Pack the images of sidecar, operator and example app into target/images
 	@deploy/images/build.sh
