@@ -196,7 +196,7 @@ func TestValuesReachTheObjects(t *testing.T) {
 		}
 	}
 	single, err := template(t, "--set=operator.replicas=1")
-	if err != nil || strings.Contains(single, "PodDisruptionBudget") {
+	if err != nil || strings.Contains(single, "kind: PodDisruptionBudget") {
 		t.Errorf("a budget for one replica would keep its node from being drained: %v", err)
 	}
 }
