@@ -116,7 +116,7 @@ mod tests {
         let trust = Arc::new(Trust::Operator(OperatorTrust { enrols, client, mode: Mode::Auto, pod_uid: "p".into() }));
         let spawner = Spawner::new(tokio::runtime::Handle::current());
         let period = Some(Duration::from_secs(100));
-        let second = |s| Time::from_nanos(s * 1_000_000_000);
+        let second = |s: u64| Time::from_nanos(s * 1_000_000_000);
         let mut renewal = Renewal::new(trust, MemberId(1), ClusterUid(1), spawner, period, second(0));
         assert!(renewal.keep(second(99)).is_none() && renewal.asked.is_none(), "not due yet");
         assert!(renewal.keep(second(100)).is_none());
