@@ -90,8 +90,11 @@ pub(crate) fn run(member: Member) -> u8 {
     })
 }
 
+/// A registry, and the trust that comes with it, if any does.
+type Backing = (Arc<dyn Registry>, Option<Arc<Trust>>);
+
 /// The registry that the settings name, and the trust that comes with it; none: the registry keeps the authority.
-fn registry(settings: &Settings, spawner: &Spawner) -> Result<(Arc<dyn Registry>, Option<Arc<Trust>>), StartError> {
+fn registry(settings: &Settings, spawner: &Spawner) -> Result<Backing, StartError> {
     match settings.registry.kind {
         RegistryKind::File => Ok((Arc::new(FileRegistry::new(&settings.registry.path)?), None)),
         RegistryKind::Operator => {

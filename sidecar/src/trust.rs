@@ -24,7 +24,7 @@ const AUTHORITY_VALIDITY: Duration = Duration::from_secs(3_653 * 24 * 60 * 60);
 /// Where an incarnation's certificate comes from.
 pub(crate) enum Trust {
     /// This process signs with the cluster's authority.
-    Own(OwnAuthority),
+    Own(Box<OwnAuthority>),
     /// The operator signs.
     Operator(OperatorTrust),
 }
@@ -101,12 +101,12 @@ impl Trust {
             None => registry.create_authority(make()?).await?,
         };
         let kept: Kept = serde_json::from_slice(secret.expose()).map_err(|_| TrustError::Form)?;
-        Ok(Trust::Own(OwnAuthority {
+        Ok(Trust::Own(Box::new(OwnAuthority {
             cluster: kept.cluster,
             authority: Authority::from_pem(&kept.certificate, &kept.key)?,
             mode: settings.tls.mode,
             renewal: DAY * u32::from(settings.tls.rotation_interval_days),
-        }))
+        })))
     }
 
     /// Lets an incarnation in, or in again with a new leaf, whose key never leaves this process.

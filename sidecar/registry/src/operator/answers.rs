@@ -37,8 +37,7 @@ impl Asker {
             doing: question.doing,
             source: why.into(),
         };
-        let counted =
-            Arc::clone(&self.calls).try_acquire_owned().map_err(|_| refused("too many calls are waiting"))?;
+        let counted = Arc::clone(&self.calls).try_acquire_owned().map_err(|_| refused("too many calls are waiting"))?;
         let mut link = tokio::time::timeout(patience, Arc::clone(&self.link).lock_owned())
             .await
             .map_err(|_| refused("an earlier call has not ended"))?;
@@ -109,9 +108,8 @@ pub(super) fn republished(got: &Understood<'_>) -> Result<(), RegistryError> {
 
 pub(super) fn enrolled(got: &Understood<'_>) -> Result<Enrolment, RegistryError> {
     match got.answer.status {
-        StatusCode::OK | StatusCode::CREATED => {
-            serde_json::from_slice(&got.answer.body).map_err(|e| got.corrupt(format!("the enrolment can't be read: {e}")))
-        }
+        StatusCode::OK | StatusCode::CREATED => serde_json::from_slice(&got.answer.body)
+            .map_err(|e| got.corrupt(format!("the enrolment can't be read: {e}"))),
         _ => Err(got.refused()),
     }
 }

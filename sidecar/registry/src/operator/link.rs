@@ -207,10 +207,7 @@ impl Link {
     }
 }
 
-async fn exchange(
-    sender: &mut SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<Answer, Lost> {
+async fn exchange(sender: &mut SendRequest<Full<Bytes>>, request: Request<Full<Bytes>>) -> Result<Answer, Lost> {
     sender.ready().await.map_err(Lost::unsent)?;
     let response = sender.try_send_request(request).await.map_err(|mut error| {
         // Given back: not a byte of it was written.
