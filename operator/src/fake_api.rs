@@ -197,7 +197,13 @@ fn ok(object: &Value) -> Response<Body> {
 }
 
 fn status(code: u16, message: &str) -> Response<Body> {
-    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": "Test", "code": code});
+    // The client goes by this word, not by the code.
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "Test",
+    };
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code});
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
     response
