@@ -15,8 +15,11 @@ const MAPS: &str = "/api/v1/namespaces/shop/configmaps";
 const BUDGETS: &str = "/apis/policy/v1/namespaces/shop/poddisruptionbudgets";
 const CLUSTERS: &str = "/apis/sidegrid.dev/v1alpha1/namespaces/shop/cacheclusters";
 
+/// Objects by path, and the changes that were asked for.
+type Kept = (BTreeMap<String, Value>, Vec<String>);
+
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<(BTreeMap<String, Value>, Vec<String>)>>);
+struct Server(Arc<Mutex<Kept>>);
 
 impl Server {
     fn client(&self) -> Client {
