@@ -23,7 +23,7 @@ TIERS := lint house unit conformance deny sim demo faults
 SEEDS ?= 50000
 JOBS ?= 2
 
-.PHONY: help install demo demo-local test $(TIERS:%=test-%) bench sim-long bugs-long faults-long deny deny-advisories \
+.PHONY: help install demo demo-down demo-local test $(TIERS:%=test-%) bench sim-long bugs-long faults-long deny deny-advisories \
   generate sidecar images test-manifests test-e2e e2e-long clean
 
 help: ## Show this list
@@ -32,10 +32,14 @@ help: ## Show this list
 install: ## Install the Debian packages that the rest needs; at once when they are there
 	@.ci/install-packages
 
-demo: demo-local ## See it work: three members, three web services, one member killed
-
-demo-local: install sidecar ## The same, on this machine without Kubernetes (DEMO_EXIT=1 ends it after the show)
+demo: install ## See it work in a small real Kubernetes (CLUSTER=current: in the one that kubectl points at)
 	@deploy/demo/demo.sh
+
+demo-down: ## End the Kubernetes that `make demo` brought up, and leave nothing
+	@cd tests/cluster && go run . --instance "$${DEMO_INSTANCE:-0}" down
+
+demo-local: install sidecar ## See it work without Kubernetes: three members, three web services, one member killed
+	@deploy/demo-local/demo.sh
 
 sidecar: ## Build the sidecar as the demo, the fault tests and the benchmarks run it
 	@[ -x "$(SIDEGRID_BIN)" ] || echo "Building the sidecar (some minutes the first time) ..."
@@ -75,6 +79,7 @@ test-sim: ## Tier: the simulator's short form (some hundred seeds, planted bugs)
 
 test-demo: ## Tier: the demo does what it says
 	DEMO_EXIT=1 $(MAKE) demo-local
+	DEMO_EXIT=1 DEMO_INSTANCE=1 $(MAKE) demo
 
 test-faults: sidecar ## Tier: real processes in network namespaces, short form (root, or user namespaces)
 	cd tests/faults && go test -count=1 -v -timeout 25m ./...

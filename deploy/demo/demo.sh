@@ -1,18 +1,143 @@
 #!/usr/bin/env bash
-# Builds what the demo runs and starts it. DEMO_EXIT=1 ends it after the show; else it stays up until Ctrl-C.
+# The main job in a Kubernetes: brings up a small real one on this machine, installs the operator, runs three copies of a
+# web service that keep their sessions in the cache, and shows that a session made through one pod is read through the
+# others. It stays up; `make demo-down` ends it, DEMO_EXIT=1 ends it after the show.
+# CLUSTER=current uses the cluster that kubectl points at instead, and leaves its end to you; its nodes must be able to
+# pull the images: IMAGES=registry.example.com/team says from where (NAME:VERSION as deploy/images/build.sh makes them).
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-root=$(cd "$here/../.." && pwd)
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+cd "$root"
+cluster=${CLUSTER:-local}
+instance=${DEMO_INSTANCE:-0}
 target=${CARGO_TARGET_DIR:-$root/target}
+program=$target/demo/cluster
+namespace=demo
+# Waits are for a busy machine of two cores; each names what it waited for when it is over.
+patience=300s
 
-if [ -z "${SIDEGRID_BIN:-}" ] || [ ! -x "${SIDEGRID_BIN}" ]; then
-  echo "Building the sidecar (some minutes the first time) ..."
-  (cd "$root" && cargo build --quiet --profile fast --package sidegrid)
-  SIDEGRID_BIN=$target/fast/sidegrid
+fail() { echo "demo: $*" >&2; exit 1; }
+step() { printf '\n== %s\n' "$*"; }
+
+case $cluster in
+  local)
+    ((EUID == 0)) || fail "a Kubernetes on this machine needs root (network namespaces, containerd): sudo make demo, or
+      CLUSTER=current make demo for the one that kubectl points at, or make demo-local for none"
+    [ -z "${IMAGES:-}" ] || fail "IMAGES is for CLUSTER=current; here they are built and loaded"
+    ;;
+  current)
+    command -v kubectl >/dev/null || fail "CLUSTER=current needs kubectl on the PATH"
+    kubectl version --output=json >/dev/null 2>&1 || fail "kubectl can't reach the cluster that it points at"
+    ;;
+  *) fail "CLUSTER is \"$cluster\"; give local or current" ;;
+esac
+
+mkdir -p "$target/demo"
+if [ "$cluster" = local ]; then
+  step "Building Kubernetes, sidecar, operator and example app (the first time some 20 minutes on two cores, later seconds)"
+  (cd tests/cluster && go build -o "$program" .)
+  "$program" build
+  deploy/images/build.sh >/dev/null
+  step "A real Kubernetes of three nodes, two zones"
+  end() { "$program" --instance "$instance" down || true; }
+  # What was begun and did not come to its end leaves nothing.
+  trap end EXIT
+  trap 'exit 130' INT TERM
+  "$program" --instance "$instance" up
+  "$program" --instance "$instance" load "$target"/images/{sidecar,operator,sessions}.tar
+  KUBECONFIG=$("$program" --instance "$instance" kubeconfig)
+  export KUBECONFIG
+  bin=$("$program" build)
+  # kustomize edits below need the very version that was built.
+  PATH=$bin:$PATH
+  shown="KUBECONFIG=$KUBECONFIG $bin/kubectl"
+else
+  shown=kubectl
 fi
-export SIDEGRID_BIN SESSIONS_BIN=$target/demo/sessions
-(cd "$root/deploy/examples/sessions" && go build -o "$SESSIONS_BIN" .)
-(cd "$here" && go build -o "$target/demo/demo" .)
 
-# In place of this shell: a signal meant for the demo reaches the demo.
-exec "$target/demo/demo"
+# images TEXT: with the names under which CLUSTER=current finds the images.
+images() {
+  if [ -n "${IMAGES:-}" ]; then sed "s#sidegrid\.dev/\(sidecar\|operator\|sessions\):#${IMAGES%/}/\1:#g"; else cat; fi
+}
+
+step "Installing the operator: kubectl apply -k deploy/kustomize/default"
+kubectl kustomize deploy/kustomize/default | images | kubectl apply --server-side -f - >/dev/null
+kubectl wait --for=condition=Established crd/cacheclusters.sidegrid.dev --timeout="$patience" >/dev/null
+kubectl --namespace sidegrid-system rollout status deployment/sidegrid-operator --timeout="$patience"
+bundle() {
+  kubectl get mutatingwebhookconfiguration sidegrid --output=jsonpath='{.webhooks[0].clientConfig.caBundle}'
+}
+for ((i = 0; i < 120; i++)); do
+  [ -z "$(bundle)" ] || break
+  sleep 0.5
+done
+[ -n "$(bundle)" ] || fail "the operator has not put its authority into the webhook; see kubectl -n sidegrid-system logs deployment/sidegrid-operator"
+
+step "A cache and three copies of a web service: kubectl apply -f deploy/examples/sessions/kubernetes.yaml"
+kubectl create namespace "$namespace" --dry-run=client --output=yaml | kubectl apply -f - >/dev/null
+images <deploy/examples/sessions/kubernetes.yaml | kubectl --namespace "$namespace" apply -f -
+kubectl --namespace "$namespace" rollout status deployment/web --timeout="$patience"
+kubectl --namespace "$namespace" wait --for=condition=Ready cachecluster/web --timeout="$patience" >/dev/null
+kubectl --namespace "$namespace" get pods --selector app=web --output wide
+kubectl --namespace "$namespace" get cachecluster web
+
+step "A session made through one pod is read through the others"
+mapfile -t pods < <(kubectl --namespace "$namespace" get pods --selector app=web --field-selector status.phase=Running \
+  --output=jsonpath='{range .items[*]}{.metadata.name}{"\n"}{end}')
+((${#pods[@]} == 3)) || fail "there are ${#pods[@]} pods, not 3"
+
+# ask POD COMMAND...: runs curl against that pod by a port that kubectl forwards for as long as the command takes.
+ask() {
+  local pod=$1 log port forward status=0
+  shift
+  log=$(mktemp)
+  kubectl --namespace "$namespace" port-forward "pod/$pod" :8080 >"$log" 2>&1 &
+  forward=$!
+  for ((i = 0; i < 100; i++)); do
+    port=$(sed -n 's/^Forwarding from 127.0.0.1:\([0-9]*\) .*/\1/p' "$log" | head -n 1)
+    [ -z "$port" ] || break
+    sleep 0.1
+  done
+  [ -n "$port" ] || { cat "$log" >&2; kill "$forward" 2>/dev/null; fail "no port to $pod"; }
+  "$@" "$port" || status=$?
+  kill "$forward" 2>/dev/null
+  wait "$forward" 2>/dev/null || true
+  rm -f "$log"
+  return "$status"
+}
+jar=$(mktemp)
+login() { curl --silent --show-error --fail --output /dev/null --cookie-jar "$jar" --data user=alice "http://127.0.0.1:$1/login"; }
+session() { curl --silent --show-error --fail --cookie "$jar" "http://127.0.0.1:$1/session"; }
+ask "${pods[0]}" login || fail "the login at ${pods[0]} failed"
+echo "alice logged in at ${pods[0]}"
+for pod in "${pods[@]}"; do
+  found=$(ask "$pod" session) || fail "$pod does not know the session"
+  echo "  $pod: $found"
+  [[ $found == *alice* ]] || fail "$pod shows another session"
+done
+
+step "That pod is deleted, without any grace"
+kubectl --namespace "$namespace" delete pod "${pods[0]}" --grace-period=0 --force >/dev/null 2>&1
+for pod in "${pods[@]:1}"; do
+  found=$(ask "$pod" session) || fail "$pod lost the session"
+  echo "  $pod: $found"
+done
+kubectl --namespace "$namespace" rollout status deployment/web --timeout="$patience"
+rm -f "$jar"
+
+step "It works. Try next:"
+cat <<TRY
+  $shown -n $namespace get cachecluster web -o yaml          # members, nodes, what each cache survives
+  $shown -n $namespace get pods -o wide
+  $shown -n $namespace rollout restart deployment/web        # loses no session
+  $shown -n $namespace logs -l app=web -c sidegrid --tail=5  # the grid's own log
+  $shown explain cachecluster.spec.caches
+TRY
+if [ "$cluster" = local ]; then
+  if [ "${DEMO_EXIT:-}" = 1 ]; then exit 0; fi
+  trap - EXIT
+  echo "  make demo-down                                             # ends it, and leaves nothing"
+else
+  cat <<TRY
+  kubectl delete namespace $namespace && kubectl delete -k deploy/kustomize/default   # ends it
+TRY
+fi

@@ -22,6 +22,8 @@ pub fn file(cluster: &CacheCluster, own_ns: &str) -> String {
 pub fn check(cluster: &CacheCluster, own_ns: &str) -> Result<(), String> {
     let mut sets = Vec::new();
     leaves(&tree(cluster, own_ns), "", &mut sets);
+    // As the webhook adds it in each pod.
+    sets.push("member.podUid=of-each-pod".to_owned());
     match Settings::load(Sources { base: Base::Serve, file: None, env: Vec::new(), sets }) {
         Ok(_) => Ok(()),
         Err(faults) => Err(faults.to_string()),
@@ -95,7 +97,8 @@ mod tests {
         assert_eq!(check(&asked, "sidegrid-system"), Ok(()));
         let folder = std::env::temp_dir().join(format!("sidegrid-settings-{}", std::process::id()));
         std::fs::write(&folder, file(&asked, "sidegrid-system")).unwrap();
-        let sources = Sources { file: Some(folder.clone()), ..Sources::default() };
+        let sets = vec!["member.podUid=u".to_owned()];
+        let sources = Sources { file: Some(folder.clone()), sets, ..Sources::default() };
         let loaded = Settings::load(sources);
         std::fs::remove_file(&folder).unwrap();
         let read = loaded.unwrap().settings;

@@ -1,7 +1,10 @@
 //! Faults: what they are, how they begin and how they end.
 
+use sidegrid_core::MemberId;
+
 use crate::clock::{Instant, MS, SEC};
 use crate::network::Channel;
+use crate::node::node_of;
 use crate::queue::What;
 use crate::world::World;
 
@@ -144,7 +147,8 @@ impl World {
             // One machine at most is lost, and never the last ones that could go on without it.
             Fault::Lose { node } => {
                 let others = self.nodes.iter().filter(|n| n.index != *node && n.joins && n.life.is_some()).count();
-                self.nodes.iter().all(|n| !n.lost) && others >= 2 && self.nodes[*node].life.is_some()
+                let spared = self.nodes.iter().all(|n| !n.lost) && others >= 2 && self.nodes[*node].life.is_some();
+                spared && !self.is_majority_unproved(*node)
             }
             Fault::Drain { node, .. } => {
                 let node = &self.nodes[*node];
@@ -155,6 +159,19 @@ impl World {
             _ => true,
         };
         fine.then_some(fault)
+    }
+
+    /// Whether a view that may still be served in has more than half of its members in this node's lives, not proved dead:
+    /// gone for good, they would leave a cluster that waits for a person (V-5), which is no fault of the core.
+    fn is_majority_unproved(&self, node: usize) -> bool {
+        let Some(document) = self.registry.document() else { return false };
+        let unproved = |members: &[MemberId]| {
+            let counted =
+                members.iter().filter(|id| node_of(**id) == node && !document.proofs.contains_key(id)).count();
+            counted * 2 > members.len()
+        };
+        let present: Vec<MemberId> = document.view.ids().collect();
+        unproved(&present) || document.unsealed.iter().any(|u| unproved(&u.members))
     }
 
     fn end_after(&mut self, last: u64, ending: Ending) {

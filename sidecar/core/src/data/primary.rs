@@ -173,15 +173,17 @@ impl<S: Storage> Data<S> {
             Decision::Answer(outcome) => {
                 let dirty = self.groups[group.index()].primary().and_then(|p| p.dirty.get(key));
                 let last = dirty.and_then(|chain| chain.back().copied());
-                let on = if expired && last.is_none() { version.counter } else { last.unwrap_or(0) };
+                let on = if expired { version.counter } else { last.unwrap_or(0) };
                 self.groups[group.index()].results.decided(asker.id, on, &outcome);
                 match last {
-                    // It was decided on a write that is not stable: the answer must not be out before that write is.
-                    Some(counter) => self.wait_on(group, counter, Waiter::Tell(asker, outcome)),
-                    None if expired => {
+                    // "Absent" rests on the removal, also where what has expired is not stable itself: a copy that got
+                    // it late goes on showing it until the removal is there (E-2).
+                    _ if expired => {
                         self.order(cx, group, key, None, None, Waiter::Tell(asker, outcome));
                         self.removed(cx, key, true);
                     }
+                    // It was decided on a write that is not stable: the answer must not be out before that write is.
+                    Some(counter) => self.wait_on(group, counter, Waiter::Tell(asker, outcome)),
                     None => self.release(cx, group, asker, outcome),
                 }
             }

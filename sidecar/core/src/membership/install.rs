@@ -39,7 +39,7 @@ impl Membership {
         // After the switch, since until then the other thread could still promise in the view that is left.
         self.confirm_later(cx);
         let in_order = before.iter().flat_map(|b| b.ids()).all(|id| view.contains(id) || self.stopped.contains(&id));
-        self.forget_outsiders(cx.now, &view);
+        self.forget_outsiders(cx.now, &view, before.as_ref().map(|b| b.number));
         self.waits_for = None;
         self.changed_at = cx.now;
         self.report_installed(cx, before.as_deref(), &view, in_order);
@@ -83,17 +83,21 @@ impl Membership {
         cx.confirmed_past = self.confirmed_past;
     }
 
-    fn forget_outsiders(&mut self, now: Time, view: &View) {
+    fn forget_outsiders(&mut self, now: Time, view: &View, before: Option<ViewNumber>) {
         let unsealed: BTreeSet<MemberId> =
             self.document.iter().flat_map(|d| d.unsealed.iter()).flat_map(|u| u.members.iter().copied()).collect();
         let matters = |id: &MemberId| view.contains(*id) || unsealed.contains(id);
-        self.suspected.retain(|id, _| view.contains(*id));
+        // Whoever is no member pings nobody, and would never hear that it was wrong.
+        let is_member = self.is_member();
+        self.suspected.retain(|id, _| is_member && view.contains(*id));
         self.unreachable.retain(|id| view.contains(*id));
         self.stuck.clear();
         self.reports.clear();
         // The document at hand may be older than the view, so a proof is kept for a while in any case.
         self.dead.retain(|id, death| matters(id) || now.since(death.learned) < KEEP_PROOFS);
-        self.joiners.retain(|id, _| !view.contains(*id));
+        // In a view that was skipped they may have been members already, and stopped for good (C-3): they ask again.
+        let follows = before.is_some_and(|b| b.next() == view.number);
+        self.joiners.retain(|id, _| follows && !view.contains(*id));
         self.in_sync.clear();
         self.leaving.retain(|id, _| view.contains(*id));
         self.stopped.retain(|id| view.contains(*id));

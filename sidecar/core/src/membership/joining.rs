@@ -192,6 +192,7 @@ impl Membership {
         exclusive: bool,
         reached: &[MemberId],
         formerly: Option<MemberId>,
+        sent_in: ViewNumber,
     ) {
         if self.has_released(cx.now) {
             // With nobody else left, the joiner waits for this node alone.
@@ -213,6 +214,11 @@ impl Membership {
         }
         if let Some(formerly) = formerly {
             self.learn_death(cx, formerly, Proof::Released);
+        }
+        if sent_in < view.number {
+            // It may be late: its sender may have joined since, and stopped for good (C-3). Whoever has been a member asked
+            // under an older view than this; whoever still wants to join is shown this one, and asks again.
+            return;
         }
         let speaks = |m: &&Member| member.protocols.0 <= m.protocols.1 && member.protocols.1 >= m.protocols.0;
         if let Some(other) = view.members.iter().find(|m| !speaks(m)) {

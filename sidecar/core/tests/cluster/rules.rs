@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use sidegrid_core::event::Notice;
-use sidegrid_core::message::Message;
+use sidegrid_core::message::{Message, WriteBody};
 use sidegrid_core::operation::{Applied, Condition, OperationKind, Outcome, RefusalReason};
 use sidegrid_core::storage::Storage;
 use sidegrid_core::view::Replicas;
@@ -367,6 +368,70 @@ fn settled_makes_no_changes(replicas: Replicas, leavers: [u64; 2]) {
         world.run(Duration::from_secs(3));
         assert_eq!(world.swaps.len(), swaps, "after the leave of {leaver} somebody changed the view again");
         assert!(world.nodes[&leaver].left);
+    }
+}
+
+/// C-3: who has left for good is not brought back by a request to join that comes late.
+#[test]
+fn a_late_request_to_join_brings_nobody_back() {
+    let mut world = World::of(3, TWO);
+    let join = |m: &Message| matches!(m, Message::Join { .. });
+    world.keep = join;
+    world.start(4, "lock-4");
+    world.run(Duration::from_millis(300));
+    let late = world.kept.clone();
+    world.release_kept();
+    world.until("joined", |w| w.view(1).is_some_and(|v| v.contains(MemberId(4))));
+    world.settle();
+    world.step(4, Event::Drain);
+    world.until("left", |w| w.nodes[&4].left && w.view(1).is_some_and(|v| !v.contains(MemberId(4))));
+    let swaps = world.swaps.len();
+    assert!(late.iter().any(|(_, to, _)| *to == 1), "there was something to be late");
+    for (from, to, envelope) in late {
+        world.pass(from, to, envelope);
+    }
+    world.run(Duration::from_secs(3));
+    assert!(world.swaps[swaps..].iter().all(|d| !d.view.contains(MemberId(4))), "one that has released is a member");
+}
+
+/// E-2: "absent" for what has expired waits for its removal also while a copy gets the expired version only now.
+#[test]
+fn an_expired_version_that_is_not_stable_is_removed_before_absent_is_answered() {
+    let mut world = World::of(3, Replicas::All);
+    let ttl = Some(Duration::from_millis(40));
+    for key in ["a", "b", "c", "d"] {
+        world.keep = |m| matches!(m, Message::Replicate { .. });
+        let short = OperationKind::Put {
+            value: Bytes::from_static(b"v"),
+            content_type: None,
+            ttl,
+            condition: Condition::Always,
+            return_previous: false,
+        };
+        world.submit(1, key, short);
+        world.run(Duration::from_millis(60));
+        let gone = world.submit(1, key, delete());
+        // The copies take the value now, and show it for as long as it was given.
+        let late: Vec<_> = std::mem::take(&mut world.kept).into_iter().collect();
+        let (values, rest): (Vec<_>, Vec<_>) = late.into_iter().partition(|(_, _, e)| {
+            matches!(&e.message, Message::Replicate { writes, .. }
+                if writes.iter().all(|w| !matches!(w.body, WriteBody::Tombstone)))
+        });
+        for (from, to, envelope) in values {
+            world.pass(from, to, envelope);
+        }
+        world.run(Duration::from_millis(5));
+        if world.told(gone).is_some() {
+            for id in [1, 2, 3] {
+                let read = world.submit(id, key, OperationKind::Get);
+                let shown = world.told(read).and_then(Result::ok).map(|answer| answer.outcome);
+                assert!(!matches!(shown, Some(Outcome::Found(_))), "{key}: told absent, and {id} shows the value");
+            }
+        }
+        world.kept.extend(rest);
+        world.release_kept();
+        world.until("an answer", |w| w.told(gone).is_some());
+        assert_eq!(world.get(2, key), None);
     }
 }
 
