@@ -79,7 +79,6 @@ test-sim: ## Tier: the simulator's short form (some hundred seeds, planted bugs)
 
 test-demo: ## Tier: the demo does what it says
 	DEMO_EXIT=1 $(MAKE) demo-local
-	DEMO_EXIT=1 DEMO_INSTANCE=1 $(MAKE) demo
 
 test-faults: sidecar ## Tier: real processes in network namespaces, short form (root, or user namespaces)
 	cd tests/faults && go test -count=1 -v -timeout 25m ./...

@@ -13,7 +13,7 @@ import (
 // TestCutNode: a node that is cut off answers nothing of the cache until it is back; the others go on with all that was
 // acknowledged; and once it is healed all are one cluster again, with nothing lost.
 func TestCutNode(t *testing.T) {
-	w := startWeb(newSpace(t, "cut", faultWarnings, registryWarnings), sized(500, 5000))
+	w := startWeb(newSpace(t, "cut", faultWarnings, registryWarnings, cutOperatorWarnings), sized(500, 5000))
 	away, others := w.pods[0], w.pods[1:]
 	// Not on the cut node together: a pod there would be cut off as well.
 	for _, pod := range others {

@@ -31,7 +31,9 @@ var (
 	joinWarnings     = []string{"can't join yet"}
 	faultWarnings    = []string{"is suspected", "the lease ran out", "superseded", "the member died", "an exclusion can't go on"}
 	registryWarnings = []string{"the registry can't be reached"}
-	lostWarnings     = []string{"the registry's document is missing", "missing although it was created once"}
+	// A replica of the operator may be on the node that is cut off.
+	cutOperatorWarnings = []string{"the leader's Lease was not answered in time", "can't be asked"}
+	lostWarnings        = []string{"the registry's document is missing", "missing although it was created once"}
 )
 
 // newSpace makes a namespace in which pods must be restricted ones, and ends it with the test: kept first if the test

@@ -85,8 +85,15 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(fault) = self.recorder.publish(&event, about).await {
-            tracing::warn!(%fault, reason = reason.word(), "an event can't be told");
+        match self.recorder.publish(&event, about).await {
+            Ok(()) => {}
+            // Its reader has gone with the namespace.
+            Err(kube::Error::Api(refused))
+                if refused.code == 403 && refused.message.contains("is being terminated") =>
+            {
+                tracing::debug!(reason = reason.word(), "an event of a namespace that is going");
+            }
+            Err(fault) => tracing::warn!(%fault, reason = reason.word(), "an event can't be told"),
         }
     }
 }

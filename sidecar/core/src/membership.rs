@@ -31,7 +31,7 @@ mod suspicion;
 
 use ballot::GivenVote;
 use exclusion::Exclusion;
-use joining::Joiner;
+use joining::{JoinRequest, Joiner};
 use standing::{Aged, Now};
 use suspicion::Suspicion;
 
@@ -313,7 +313,7 @@ impl Membership {
             Message::Vote { version, round, promises } => self.on_vote(cx, from, version, round, &promises),
             Message::VoteRelease { version, round } => self.on_vote_release(from, version, round),
             Message::Join { member, exclusive, reached, formerly } => {
-                self.on_join(cx, from, *member, exclusive, &reached, formerly, sent_in);
+                self.on_join(cx, from, JoinRequest { member: *member, exclusive, reached, formerly, sent_in });
             }
             Message::Reached(joiner) => self.on_joiner_reached(from, joiner),
             Message::JoinRefused(why) if self.participation == Participation::Joining => {

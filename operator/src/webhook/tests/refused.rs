@@ -5,12 +5,22 @@ use serde_json::json;
 use super::*;
 use crate::webhook::RefusalKind;
 
+/// Changes of a pod, and the kind and beginning of the refusal that they bring.
+type Case = (Value, RefusalKind, &'static str);
+
+fn must_refuse(cases: impl IntoIterator<Item = Case>) {
+    for (changes, kind, message) in cases {
+        let refusal = inject(&pod(changes.clone()), &cluster(), &settings()).unwrap_err();
+        assert_eq!(refusal.kind, kind, "{changes} {refusal}");
+        assert!(refusal.to_string().starts_with(message), "{changes} {refusal}");
+        assert_eq!(refusal.code(), if kind == RefusalKind::HostNetwork { 403 } else { 422 });
+    }
+}
+
 #[test]
-fn each_refusal_names_the_field_and_the_fix() {
-    use RefusalKind::{HostNetwork, InvalidLabel, NameTaken, OperatingSystem, PortTaken, UnknownWord};
-    let port = |port: Value| json!({"spec": {"containers": [{"name": "app", "ports": [{"containerPort": 1}, port]}]}});
-    let volume = |name: &str| json!({"spec": {"volumes": [{"name": "x"}, {"name": name}]}});
-    let cases = [
+fn a_pod_that_can_not_join_is_refused_by_its_field() {
+    use RefusalKind::{HostNetwork, InvalidLabel, OperatingSystem, UnknownWord};
+    must_refuse([
         (json!({"spec": {"hostNetwork": true}}), HostNetwork, "spec.hostNetwork: "),
         (json!({"spec": {"os": {"name": "windows"}}}), OperatingSystem, "spec.os.name: "),
         (
@@ -37,6 +47,14 @@ fn each_refusal_names_the_field_and_the_fix() {
         (json!({"metadata": {"labels": {"sidegrid.dev/cluster": "a..b"}}}), InvalidLabel, "metadata.labels["),
         (json!({"metadata": {"labels": {"sidegrid.dev/cluster": "other"}}}), InvalidLabel, "metadata.labels["),
         (json!({"metadata": {"labels": null}}), InvalidLabel, "metadata.labels["),
+    ]);
+}
+
+#[test]
+fn a_taken_name_is_refused_by_its_field() {
+    use RefusalKind::NameTaken;
+    let volume = |name: &str| json!({"spec": {"volumes": [{"name": "x"}, {"name": name}]}});
+    must_refuse([
         (
             json!({"spec": {"containers": [{"name": "app"}, {"name": "sidegrid"}]}}),
             NameTaken,
@@ -61,6 +79,14 @@ fn each_refusal_names_the_field_and_the_fix() {
         (volume("sidegrid-run"), NameTaken, "spec.volumes[1].name: "),
         (volume("sidegrid-config"), NameTaken, "spec.volumes[1].name: "),
         (volume("sidegrid-token"), NameTaken, "spec.volumes[1].name: "),
+    ]);
+}
+
+#[test]
+fn a_taken_port_is_refused_by_its_field() {
+    use RefusalKind::PortTaken;
+    let port = |port: Value| json!({"spec": {"containers": [{"name": "app", "ports": [{"containerPort": 1}, port]}]}});
+    must_refuse([
         (
             port(json!({"containerPort": 7080})),
             PortTaken,
@@ -84,13 +110,7 @@ fn each_refusal_names_the_field_and_the_fix() {
             PortTaken,
             "spec.initContainers[0].ports[0].containerPort: ",
         ),
-    ];
-    for (changes, kind, message) in cases {
-        let refusal = inject(&pod(changes.clone()), &cluster(), &settings()).unwrap_err();
-        assert_eq!(refusal.kind, kind, "{changes} {refusal}");
-        assert!(refusal.to_string().starts_with(message), "{changes} {refusal}");
-        assert_eq!(refusal.code(), if kind == HostNetwork { 403 } else { 422 });
-    }
+    ]);
 }
 
 #[test]

@@ -27,6 +27,19 @@ pub(super) struct Joiner {
     pub(super) heard: Time,
 }
 
+/// What a joiner says of itself.
+pub(super) struct JoinRequest {
+    pub(super) member: Member,
+    /// Whether it holds its platform identity exclusively.
+    pub(super) exclusive: bool,
+    /// Members that it has reached.
+    pub(super) reached: Vec<MemberId>,
+    /// Its incarnation before, when that one's promises have run out.
+    pub(super) formerly: Option<MemberId>,
+    /// The view that it had installed.
+    pub(super) sent_in: ViewNumber,
+}
+
 /// A joiner asks again this often.
 const ASK_PERIOD: Duration = Duration::from_millis(100);
 /// A joiner stores its proofs itself when nobody acted on them for this long.
@@ -184,16 +197,8 @@ impl Membership {
     }
 
     /// Somebody asks to join: takes its proofs, dials it back, and remembers it if this node coordinates.
-    pub(super) fn on_join(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: MemberId,
-        member: Member,
-        exclusive: bool,
-        reached: &[MemberId],
-        formerly: Option<MemberId>,
-        sent_in: ViewNumber,
-    ) {
+    pub(super) fn on_join(&mut self, cx: &mut Context<'_>, from: MemberId, request: JoinRequest) {
+        let JoinRequest { member, exclusive, reached, formerly, sent_in } = request;
         if self.has_released(cx.now) {
             // With nobody else left, the joiner waits for this node alone.
             cx.send(from, Message::Released(cx.me));
@@ -236,7 +241,7 @@ impl Membership {
         let fresh = Joiner { member, reached: BTreeSet::new(), reached_by: BTreeSet::new(), heard: cx.now };
         let joiner = self.joiners.entry(from).or_insert(fresh);
         joiner.heard = cx.now;
-        joiner.reached = reached.iter().copied().collect();
+        joiner.reached = reached.into_iter().collect();
         if self.reached.contains(&from) {
             self.report_joiner(cx, from);
         }
