@@ -54,16 +54,7 @@ impl Authority {
     /// # Errors
     /// When certificate or key can't be read, or don't belong together.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Authority, AuthorityError> {
-        let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::Key)?;
-        let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).map_err(|_| AuthorityError::Certificate)?;
-        let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| AuthorityError::Certificate)?;
-        if !parsed.is_ca() {
-            return Err(AuthorityError::Certificate);
-        }
-        if parsed.public_key().raw != rcgen::PublicKeyData::subject_public_key_info(&key) {
-            return Err(AuthorityError::Mismatch);
-        }
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|_| AuthorityError::Certificate)?;
+        let issuer = read_issuer(cert_pem, key_pem)?;
         Ok(Authority { cert_pem: cert_pem.to_owned(), key_pem: key_pem.to_owned(), issuer })
     }
 
@@ -182,6 +173,20 @@ impl fmt::Debug for Leaf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Leaf")
     }
+}
+
+/// What signs for an authority that was made before: certificate and key that can be read and belong together.
+pub(crate) fn read_issuer(cert_pem: &str, key_pem: &str) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
+    let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::Key)?;
+    let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).map_err(|_| AuthorityError::Certificate)?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| AuthorityError::Certificate)?;
+    if !parsed.is_ca() {
+        return Err(AuthorityError::Certificate);
+    }
+    if parsed.public_key().raw != rcgen::PublicKeyData::subject_public_key_info(&key) {
+        return Err(AuthorityError::Mismatch);
+    }
+    Issuer::from_ca_cert_der(&der, key).map_err(|_| AuthorityError::Certificate)
 }
 
 /// Params that are valid from a little before now for `validity` from now.

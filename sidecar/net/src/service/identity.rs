@@ -9,7 +9,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::authority::{AuthorityError, dated, name};
+use crate::authority::{AuthorityError, dated, name, read_issuer};
 use crate::clock::calendar;
 
 /// The authority that signs a service's leaves: ECDSA P-256, which every client of Kubernetes takes.
@@ -62,16 +62,7 @@ impl ServiceAuthority {
     /// # Errors
     /// When certificate or key can't be read, or don't belong together.
     pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<ServiceAuthority, AuthorityError> {
-        let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::Key)?;
-        let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).map_err(|_| AuthorityError::Certificate)?;
-        let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|_| AuthorityError::Certificate)?;
-        if !parsed.is_ca() {
-            return Err(AuthorityError::Certificate);
-        }
-        if parsed.public_key().raw != rcgen::PublicKeyData::subject_public_key_info(&key) {
-            return Err(AuthorityError::Mismatch);
-        }
-        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|_| AuthorityError::Certificate)?;
+        let issuer = read_issuer(cert_pem, key_pem)?;
         Ok(ServiceAuthority { cert_pem: cert_pem.to_owned(), key_pem: key_pem.to_owned(), issuer })
     }
 
