@@ -12,7 +12,7 @@ use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use status::{CacheClusterStatus, CacheStatus, MemberStatus, SegmentStatus, Survives};
+pub use status::{CacheClusterStatus, CacheStatus, LossStatus, MemberStatus, SegmentStatus, Survives};
 
 /// What a CacheCluster asks for.
 #[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, JsonSchema)]

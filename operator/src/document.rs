@@ -4,10 +4,13 @@
 //! so that the API server refuses it when anything came between.
 //!
 //! A document is created once: the API server's "already exists" is the arbiter, and then the authority's Secret is
-//! annotated. So a ConfigMap that is missing means "none yet" without the annotation, and "lost" with it. A crash
-//! between the two steps leaves a document without its mark: the next swap makes it up.
+//! marked, by an annotation, with the document's view, as after each swap that makes a view. So a ConfigMap that is missing
+//! means "none yet" without the mark and "lost" with it, and one of an older view than the mark was put back and is as
+//! good as lost: whoever starts and finds all of its members dead would begin a second cluster. The mark is read before the
+//! document and written after it, so that it is never ahead; a crash between the two leaves it behind, and the next swap
+//! makes it up.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -15,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
+use sidegrid_core::ViewNumber;
 use sidegrid_core::document::{Document, Expected};
 use sidegrid_registry::{DocumentFault, Swap, check_swap, decode, encode};
 
@@ -22,8 +26,8 @@ use crate::authority::{cluster_uid, labels, post};
 use crate::kube_call::{self, CallError};
 use crate::names::{self, DOCUMENT_KEY, FIELD_MANAGER};
 
-/// Annotation of the authority's Secret: the document was created once.
-pub const CREATED_ANNOTATION: &str = "sidegrid.dev/document-created";
+/// Annotation of the authority's Secret: the newest view that the document was seen with.
+pub const VIEW_ANNOTATION: &str = "sidegrid.dev/document-view";
 /// The most bytes of a document here: a ConfigMap holds 1 MiB in all.
 pub const MAX_BYTES: usize = (1 << 20) - (16 << 10);
 /// Clusters whose mark is known to be there; beyond them it is looked for again.
@@ -38,9 +42,9 @@ pub enum Fault {
     /// The answer to a change was lost: it may have been made. Reading settles it.
     #[error("the document may or may not have been changed: {0}")]
     Unknown(String),
-    /// It was created once and is missing.
+    /// It was created once and is missing, or was put back to an older view.
     #[error(
-        "ConfigMap {0} is missing although it was created once; put it back, or wait until more than half of the newest view's members have published it again"
+        "ConfigMap {0} is missing or was put back to an older one; wait until more than half of the newest view's members have published it again, or put the newest back"
     )]
     Lost(String),
     /// The cluster has no authority, so it is not the operator's.
@@ -92,7 +96,7 @@ pub(crate) struct Stored {
 pub struct Documents {
     client: Client,
     own_ns: Arc<str>,
-    marked: Arc<Mutex<HashSet<String>>>,
+    marked: Arc<Mutex<HashMap<String, ViewNumber>>>,
 }
 
 impl std::fmt::Debug for Documents {
@@ -116,15 +120,23 @@ impl Documents {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn read(&self, uid: &str) -> Result<Option<Document>, Fault> {
-        if let Some(stored) = self.stored(uid).await? {
-            return Ok(Some(stored.document));
+        Ok(self.present(uid).await?.map(|stored| stored.document))
+    }
+
+    /// The document, live, unless it is lost.
+    async fn present(&self, uid: &str) -> Result<Option<Stored>, Fault> {
+        let mark = self.newest_mark(uid).await?;
+        let stored = self.stored(uid).await?;
+        match (mark, stored) {
+            (Some(mark), None) => Err(self.lost(uid, mark)),
+            (Some(mark), Some(stored)) if stored.document.view.number < mark => Err(self.lost(uid, mark)),
+            (_, stored) => Ok(stored),
         }
-        if self.is_marked(uid).await? {
-            // It may have been created between the two reads.
-            let again = self.stored(uid).await?;
-            return again.map(|s| Some(s.document)).ok_or_else(|| Fault::Lost(names::document_config_map(uid)));
-        }
-        Ok(None)
+    }
+
+    fn lost(&self, uid: &str, mark: ViewNumber) -> Fault {
+        tracing::debug!(cluster = uid, view = %mark, "the document is lost: it has been seen with this view");
+        Fault::Lost(names::document_config_map(uid))
     }
 
     /// Creates the document, unless there is one. One that was lost is not made anew.
@@ -144,10 +156,7 @@ impl Documents {
             Err(CallError::Conflict(_)) => return Ok(Swap::Conflict(self.stored(uid).await?.map(|s| s.document))),
             Err(error) => return Err(Fault::of_change(error)),
         }
-        // Its creation is certain; a mark that can't be made now is made up by the next swap.
-        if let Err(error) = self.mark(uid).await {
-            tracing::warn!(cluster = uid, %error, "the document was created but could not be marked as created");
-        }
+        self.mark_after(uid, document.view.number).await;
         tracing::info!(cluster = uid, "created the cluster's document");
         Ok(Swap::Done)
     }
@@ -162,12 +171,16 @@ impl Documents {
     pub async fn swap(&self, uid: &str, expected: &Expected, next: &Document) -> Result<Swap, Fault> {
         check_swap(expected, next)?;
         let data = self.data(uid, next)?;
-        let Some(stored) = self.stored(uid).await? else { return self.conflict(uid).await };
+        let Some(stored) = self.present(uid).await? else { return Ok(Swap::Conflict(None)) };
         if stored.document.expected() != *expected {
             return Ok(Swap::Conflict(Some(stored.document)));
         }
-        self.mark(uid).await?;
-        self.replace(uid, stored, data).await
+        self.mark(uid, stored.document.view.number).await?;
+        let swap = self.replace(uid, stored, data).await?;
+        if swap.is_done() {
+            self.mark_after(uid, next.view.number).await;
+        }
+        Ok(swap)
     }
 
     /// Puts `next` where `stored` was read, or creates it where nothing was, whatever else it follows from: for
@@ -176,13 +189,20 @@ impl Documents {
         let Some(stored) = stored else {
             let object = self.object(uid, next)?;
             return match kube_call::change(self.documents().create(&post(), &object)).await {
-                Ok(_) => self.mark(uid).await.map(|()| Swap::Done),
-                Err(CallError::Conflict(_)) => self.conflict(uid).await,
+                Ok(_) => {
+                    self.mark_after(uid, next.view.number).await;
+                    Ok(Swap::Done)
+                }
+                Err(CallError::Conflict(_)) => Ok(Swap::Conflict(self.stored(uid).await?.map(|s| s.document))),
                 Err(error) => Err(Fault::of_change(error)),
             };
         };
         let data = self.data(uid, next)?;
-        self.replace(uid, stored, data).await
+        let swap = self.replace(uid, stored, data).await?;
+        if swap.is_done() {
+            self.mark_after(uid, next.view.number).await;
+        }
+        Ok(swap)
     }
 
     async fn replace(&self, uid: &str, stored: Stored, data: BTreeMap<String, String>) -> Result<Swap, Fault> {
@@ -239,21 +259,24 @@ impl Documents {
         Ok(BTreeMap::from([(DOCUMENT_KEY.to_owned(), text)]))
     }
 
-    async fn is_marked(&self, uid: &str) -> Result<bool, Fault> {
-        let secret = self.secrets();
+    /// The mark as it is kept, live.
+    async fn newest_mark(&self, uid: &str) -> Result<Option<ViewNumber>, Fault> {
         let name = names::authority_secret(uid);
-        let found = kube_call::read(secret.get_metadata_opt(&name)).await.map_err(Fault::of_read)?;
+        let found = kube_call::read(self.secrets().get_metadata_opt(&name)).await.map_err(Fault::of_read)?;
         let found = found.ok_or_else(|| Fault::UnknownCluster(uid.to_owned()))?;
-        Ok(found.metadata.annotations.is_some_and(|all| all.get(CREATED_ANNOTATION).is_some_and(|v| v == "true")))
+        // A mark that can't be read says at least that there was a document.
+        let number = |mark: &String| ViewNumber(mark.parse().unwrap_or_default());
+        Ok(found.metadata.annotations.and_then(|all| all.get(VIEW_ANNOTATION).map(number)))
     }
 
-    /// Marks the document as created; makes no call when this replica knows it to be marked.
-    async fn mark(&self, uid: &str) -> Result<(), Fault> {
-        if self.marks().contains(uid) {
+    /// Marks the view as the newest that the document was seen with; makes no call when this replica knows it to be marked.
+    async fn mark(&self, uid: &str, view: ViewNumber) -> Result<(), Fault> {
+        if self.marks().get(uid).is_some_and(|marked| *marked >= view) {
             return Ok(());
         }
-        if !self.is_marked(uid).await? {
-            let patch = json!({"metadata": {"annotations": {CREATED_ANNOTATION: "true"}}});
+        let kept = self.newest_mark(uid).await?;
+        if kept.is_none_or(|kept| kept < view) {
+            let patch = json!({"metadata": {"annotations": {VIEW_ANNOTATION: view.0.to_string()}}});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             let name = names::authority_secret(uid);
             let (secrets, patch) = (self.secrets(), Patch::Merge(patch));
@@ -265,11 +288,19 @@ impl Documents {
         if marks.len() >= MAX_MARKED {
             marks.clear();
         }
-        marks.insert(uid.to_owned());
+        marks.insert(uid.to_owned(), view.max(kept.unwrap_or_default()));
         Ok(())
     }
 
-    fn marks(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    /// Marks a view after the change that made it, which is certain; a mark that can't be made now is made up by the next
+    /// swap.
+    async fn mark_after(&self, uid: &str, view: ViewNumber) {
+        if let Err(error) = self.mark(uid, view).await {
+            tracing::warn!(cluster = uid, %error, "the document was changed but its view could not be marked");
+        }
+    }
+
+    fn marks(&self) -> std::sync::MutexGuard<'_, HashMap<String, ViewNumber>> {
         self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

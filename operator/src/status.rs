@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use sidegrid_core::document::Document;
 
-use crate::crd::{CacheCluster, CacheClusterStatus, MemberStatus};
+use crate::crd::{CacheCluster, CacheClusterStatus, LossStatus, MemberStatus};
 
 pub use conditions::Fact;
 pub use members::{State, is_client, is_finished, is_injected, state};
@@ -41,6 +41,10 @@ pub fn status(seen: &Seen<'_>, now: Timestamp) -> CacheClusterStatus {
         observed_generation: seen.cluster.metadata.generation.unwrap_or(0),
         ..CacheClusterStatus::default()
     };
+    let lost = seen.document.and_then(|document| placement::lost(&document.view, before.view));
+    status.last_loss = lost
+        .map(|(segments, view)| LossStatus { view: view.0, segments, seen: now.to_string() })
+        .or_else(|| before.last_loss.clone());
     if seen.document_fault.is_some() {
         // What was known is told on; the condition says that it may be old.
         status.view = before.view;

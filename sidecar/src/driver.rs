@@ -35,8 +35,6 @@ use tickets::Tickets;
 const TURN: usize = 256;
 /// How often people and metrics are shown a new copy of the core's state, changes apart.
 const PUBLISH: Duration = Duration::from_millis(200);
-/// How often the newest document is told to a registry that shows none or an older one (G-3).
-const REPUBLISH: Duration = Duration::from_secs(1);
 /// How long what has been queued for peers may take to leave, when an incarnation ends.
 const FLUSH: Duration = Duration::from_millis(200);
 
@@ -115,7 +113,7 @@ impl Driver {
         };
         let now = self.clock.now();
         let renewal = Renewal::new(self.trust, self.me, self.cluster, self.spawner.clone(), self.renew_after, now);
-        let mut upkeep = Upkeep { publish_at: now, republish_at: now, renewal };
+        let mut upkeep = Upkeep { publish_at: now, renewal };
         let end = turns.run(&mut sources, &mut answers, |now, turns| upkeep.keep(now, turns)).await;
         self.grid.detach();
         turns.tickets.refuse_all();
@@ -137,7 +135,6 @@ fn refuse_queued(submits: &mut mpsc::Receiver<Submit>) {
 /// What is done a few times a second.
 struct Upkeep {
     publish_at: Time,
-    republish_at: Time,
     renewal: Renewal,
 }
 
@@ -147,12 +144,6 @@ impl Upkeep {
         if std::mem::take(&mut turns.changed) || now >= self.publish_at {
             self.publish_at = now + PUBLISH;
             turns.grid.publish(turns.core.snapshot(now));
-        }
-        if now >= self.republish_at
-            && let Some(document) = turns.core.unregistered_document()
-        {
-            self.republish_at = now + REPUBLISH;
-            turns.calls.republish(document);
         }
         if let Some(tls) = self.renewal.keep(now) {
             turns.grid.counters().certificate_rotations.add_one();
@@ -293,6 +284,7 @@ impl Turns<'_> {
             Effect::Peers(peers) => self.mesh.set_peers(peers),
             Effect::PingNow => self.mesh.ping_now(),
             Effect::Registry { call, request } => self.call_registry(call, request),
+            Effect::Republish { view, document } => self.calls.republish(view, document),
             Effect::Superseded => self.superseded = true,
             Effect::Left => {
                 self.changed = true;

@@ -20,9 +20,12 @@ pub struct CacheClusterStatus {
     pub survives: String,
     /// Segments.
     pub segments: SegmentStatus,
+    /// The last loss of data, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_loss: Option<LossStatus>,
     /// Caches by name.
     pub caches: Vec<CacheStatus>,
-    /// `Ready`, `Degraded`, `Rebalancing`, `CertificatesReady`, `InjectionReady`.
+    /// `Ready`, `Degraded`, `Rebalancing`, `CertificatesReady`, `InjectionReady`, `EvictionGuarded`.
     pub conditions: Vec<Condition>,
 }
 
@@ -54,6 +57,18 @@ pub struct SegmentStatus {
     pub total: u32,
     /// Those with fewer copies in sync than asked for.
     pub under_replicated: u32,
+}
+
+/// Segments that had to start empty, since every copy of them was gone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LossStatus {
+    /// The newest view in which some did.
+    pub view: u64,
+    /// How many did since the view that the status told before.
+    pub segments: u32,
+    /// When the operator saw it, RFC 3339.
+    pub seen: String,
 }
 
 /// A cache as the placement has it.

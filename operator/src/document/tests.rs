@@ -20,7 +20,7 @@ fn server() -> (FakeApi, Documents) {
 }
 
 fn is_marked(api: &FakeApi) -> bool {
-    api.get(&secret()).unwrap()["metadata"]["annotations"][CREATED_ANNOTATION] == json!("true")
+    api.get(&secret()).unwrap()["metadata"]["annotations"][VIEW_ANNOTATION].is_string()
 }
 
 fn next(document: &Document) -> Document {

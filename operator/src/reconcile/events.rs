@@ -17,6 +17,8 @@ pub enum Reason {
     NameTaken,
     /// On the CacheCluster: another PodDisruptionBudget selects its pods.
     OtherBudget,
+    /// On the CacheCluster: segments had to start empty, since every copy of them was gone.
+    DataLost,
     /// On the CacheCluster: it is being deleted, and pods still run.
     WaitingForPods,
     /// On the CacheCluster: the last pod is gone, its authority and document are deleted.
@@ -25,11 +27,12 @@ pub enum Reason {
 
 impl Reason {
     /// All, for the documentation.
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 7] = [
         Reason::NotInjected,
         Reason::InvalidSettings,
         Reason::NameTaken,
         Reason::OtherBudget,
+        Reason::DataLost,
         Reason::WaitingForPods,
         Reason::Deleted,
     ];
@@ -42,6 +45,7 @@ impl Reason {
             Reason::InvalidSettings => "InvalidSettings",
             Reason::NameTaken => "NameTaken",
             Reason::OtherBudget => "OtherBudget",
+            Reason::DataLost => "DataLost",
             Reason::WaitingForPods => "WaitingForPods",
             Reason::Deleted => "Deleted",
         }

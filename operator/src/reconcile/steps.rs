@@ -219,5 +219,13 @@ pub(super) async fn status(
         .patch_status(target.name, &applied(), &Patch::Apply(patch))
         .await
         .map_err(Fault::api("applying the status"))?;
+    let before = target.cluster.status.as_ref().and_then(|status| status.last_loss.as_ref());
+    if let Some(loss) = status.last_loss.as_ref().filter(|loss| before != Some(loss)) {
+        let note = format!(
+            "every copy of {} of {} segments was gone, the last in view {}: they started empty",
+            loss.segments, status.segments.total, loss.view
+        );
+        target.context.events.tell(&target.cluster.object_ref(&()), Reason::DataLost, note).await;
+    }
     Ok(())
 }

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sidegrid_core::document::Document;
 use sidegrid_net::service::Peer;
-use sidegrid_registry::api::{Conflict, SwapRequest};
+use sidegrid_registry::api::{Conflict, RepublishRequest, SwapRequest};
 use sidegrid_registry::{Swap, decode, encode};
 
 use super::problem::Problem;
@@ -40,10 +40,15 @@ pub(super) fn whole(body: Body) -> Result<Bytes, Problem> {
 
 fn document(bytes: &[u8], peer: &Peer) -> Result<Document, Problem> {
     let document = decode(bytes).map_err(|fault| Problem::invalid(fault.to_string()))?;
+    of_its_cluster(&document, peer)?;
+    Ok(document)
+}
+
+fn of_its_cluster(document: &Document, peer: &Peer) -> Result<(), Problem> {
     if document.cluster != peer.identity.cluster {
         return Err(Problem::forbidden("the document is another cluster's than the certificate"));
     }
-    Ok(document)
+    Ok(())
 }
 
 pub(super) async fn read(State(state): State<RegistryState>, caller: Caller) -> Result<Response, Problem> {
@@ -81,7 +86,10 @@ pub(super) async fn republish(
     body: Body,
 ) -> Result<Response, Problem> {
     let (peer, uid) = authenticated(&state, caller)?;
-    let known = document(&whole(body)?, &peer)?;
+    let unreadable = |e: serde_json::Error| Problem::invalid(format!("what is known can't be read: {e}"));
+    let known: RepublishRequest = serde_json::from_slice(&whole(body)?).map_err(unreadable)?;
+    encode(&known.document).map_err(|fault| Problem::invalid(fault.to_string()))?;
+    of_its_cluster(&known.document, &peer)?;
     if republish::republish(&state.0.documents, &uid, peer.identity.member, &known).await? {
         state.0.counters.restored();
     }

@@ -3,9 +3,10 @@ use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
 use sidegrid_core::MemberId;
 use sidegrid_core::document::Document;
+use sidegrid_core::recovery::VIEW_JUMP;
 use sidegrid_net::service::Peer;
 use sidegrid_net::{LeafRequest, MemberIdentity};
-use sidegrid_registry::api::{EnrolRequest, Enrolment, SwapRequest};
+use sidegrid_registry::api::{EnrolRequest, Enrolment, RepublishRequest, SwapRequest};
 use sidegrid_registry::{decode, encode};
 use tower::ServiceExt;
 
@@ -191,7 +192,13 @@ async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
     let known = document_of(&[1, 2, 3], 4);
     state.documents().create(UID, &known).await.unwrap();
     let path = own(&format!("configmaps/document-{UID}"));
-    let publish = |member| with_leaf(request("POST", "/v1/republish", encode(&known).unwrap()), member);
+    // One of them heard of the view from a peer.
+    let older = document_of(&[1, 2, 3], 3);
+    let publish = |member| {
+        let document = if member == 3 { older.clone() } else { known.clone() };
+        let known = RepublishRequest { view: known.view.number, document };
+        with_leaf(request("POST", "/v1/republish", serde_json::to_vec(&known).unwrap()), member)
+    };
     // While it is there, nothing is kept.
     assert_eq!(ask(&state, publish(1)).await.0, StatusCode::ACCEPTED);
     assert!(api.get(&own(&format!("configmaps/republished-{UID}"))).is_none());
@@ -206,9 +213,22 @@ async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
     other.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
     assert_eq!(ask(&other, publish(3)).await.0, StatusCode::ACCEPTED);
     let back = state.documents().read(UID).await.unwrap().unwrap();
-    assert_eq!(back.view, known.view);
+    assert_eq!(back.view.number.0, known.view.number.0 + VIEW_JUMP);
     assert!(back.revision > known.revision && back.ballot > known.ballot);
     assert!(api.get(&own(&format!("configmaps/republished-{UID}"))).is_none());
+
+    // Put back to what it was before, it is as good as lost, and comes back the same way.
+    let text = String::from_utf8(encode(&known).unwrap()).unwrap();
+    api.put(&path, json!({"metadata": {"name": "d"}, "data": {"document": text}}));
+    let (status, body) = ask(&state, with_leaf(request("GET", "/v1/document", vec![]), 1)).await;
+    assert_eq!((status, reason_of(&body).as_str()), (StatusCode::GONE, "lost"));
+    let newest = serde_json::to_vec(&RepublishRequest { view: back.view.number, document: back.clone() }).unwrap();
+    for member in [1, 2] {
+        let publish = with_leaf(request("POST", "/v1/republish", newest.clone()), member);
+        assert_eq!(ask(&state, publish).await.0, StatusCode::ACCEPTED);
+    }
+    let again = state.documents().read(UID).await.unwrap().unwrap();
+    assert_eq!(again.view.number.0, back.view.number.0 + VIEW_JUMP);
     api.done();
 }
 

@@ -3,7 +3,7 @@
 use sidegrid_core::document::Document;
 use sidegrid_core::member::Locality;
 use sidegrid_core::view::{Replicas, View};
-use sidegrid_core::{GroupId, MemberId};
+use sidegrid_core::{GroupId, MemberId, ViewNumber};
 
 use crate::crd::{CacheCluster, CacheMode, CacheStatus, SegmentStatus, Survives};
 
@@ -18,6 +18,14 @@ pub(super) fn segments(view: &View) -> SegmentStatus {
     });
     let under_replicated = u32::try_from(under.count()).unwrap_or(u32::MAX);
     SegmentStatus { total: u32::try_from(view.groups.len()).unwrap_or(u32::MAX), under_replicated }
+}
+
+/// How many groups have started empty since the view `since`, and in which view one last did; none before the first view
+/// that was told.
+pub(super) fn lost(view: &View, since: u64) -> Option<(u32, ViewNumber)> {
+    let empty = view.groups.iter().map(|group| group.empty_since).filter(|at| since > 0 && at.0 > since);
+    let newest = empty.clone().max()?;
+    Some((u32::try_from(empty.count()).unwrap_or(u32::MAX), newest))
 }
 
 /// Whether a copy is being filled somewhere.

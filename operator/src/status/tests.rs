@@ -247,3 +247,25 @@ fn a_condition_keeps_its_time_while_it_stays() {
     let less = tell(&cluster, Some(&document), &[pod(0)], 30);
     assert_eq!((time(&less, "Ready"), time(&less, "CertificatesReady")), (30, 10));
 }
+
+#[test]
+fn groups_that_started_empty_are_told_once_and_kept() {
+    let mut document = document(&["r/a/n1", "r/b/n2"]);
+    let mut cluster = both();
+    let told = |cluster: &CacheCluster, document: &Document, second: i64| {
+        let status = tell(cluster, Some(document), &[], second);
+        (status.view, status.last_loss)
+    };
+    // Made empty with the cluster: no loss.
+    assert_eq!(told(&cluster, &document, 1), (7, None));
+    let before =
+        |view: u64, last_loss: Option<LossStatus>| CacheClusterStatus { view, last_loss, ..Default::default() };
+    cluster.status = Some(before(7, None));
+    document.view.number = ViewNumber(9);
+    document.view.groups[0].empty_since = ViewNumber(8);
+    document.view.groups[3].empty_since = ViewNumber(9);
+    let loss = LossStatus { view: 9, segments: 2, seen: at(5).to_string() };
+    assert_eq!(told(&cluster, &document, 5), (9, Some(loss.clone())));
+    cluster.status = Some(before(9, Some(loss.clone())));
+    assert_eq!(told(&cluster, &document, 6), (9, Some(loss)), "with its time, and not again");
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::data::Data;
 use crate::data::entry::Entry;
-use crate::document::{Agreed, Document};
+use crate::document::Agreed;
 use crate::event::{Effect, Effects, Event, Notice};
 use crate::fault::Bugs;
 use crate::gate::Gate;
@@ -270,13 +270,6 @@ impl<S: Storage> Core<S> {
         let next = self.data.next_turn().map_or(next, |at| at.min(next));
         let next = self.entry.next_turn().map_or(next, |at| at.min(next));
         next.max(now)
-    }
-
-    /// The document of the newest view, when the registry showed none or an older one: what this member can tell it (G-3).
-    /// None also while a newer view is known by its members alone.
-    #[must_use]
-    pub fn unregistered_document(&self) -> Option<Arc<Document>> {
-        self.membership.unregistered_document()
     }
 
     /// The read gate, for readers on other threads.

@@ -119,6 +119,14 @@ pub enum Effect {
         /// What to ask.
         request: RegistryCall,
     },
+    /// Tell the registry, which is behind, what this member knows (see [`crate::recovery`]). It has no answer; the document
+    /// is read until it is back.
+    Republish {
+        /// The newest view that this member has installed.
+        view: ViewNumber,
+        /// The newest document that it knows: of an older view, if the newest came from a peer.
+        document: Arc<Document>,
+    },
     /// Answer the app.
     Reply {
         /// Which operation.

@@ -22,6 +22,7 @@ mod membership;
 pub mod message;
 pub mod operation;
 mod placement;
+pub mod recovery;
 mod sealing;
 pub mod snapshot;
 pub mod storage;

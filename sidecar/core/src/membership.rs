@@ -74,6 +74,14 @@ enum Task {
 struct Call {
     id: CallId,
     until: Time,
+    knew: Known,
+}
+
+/// How far this node's knowledge of the registry goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    view: ViewNumber,
+    revision: u64,
 }
 
 /// The membership half of the core.
@@ -112,7 +120,13 @@ pub(crate) struct Membership {
     next_call: u64,
     registry_ok: Option<Time>,
     registry_failed: bool,
+    /// The registry showed no document, or an older one than was known when it was asked (G-3).
     registry_behind: bool,
+    /// What was known when the call was made whose answer is being taken.
+    asked_knowing: Known,
+    /// When this member last told a registry that is behind what it knows: until that is not behind any more, it keeps to
+    /// its view (G-4).
+    republished_at: Option<Time>,
     retry_at: Time,
     waits_for: Option<&'static str>,
 
@@ -176,6 +190,8 @@ impl Membership {
             registry_ok: None,
             registry_failed: false,
             registry_behind: false,
+            asked_knowing: Known::default(),
+            republished_at: None,
             retry_at: Time::ZERO,
             waits_for: None,
             joiners: BTreeMap::new(),
@@ -337,6 +353,7 @@ impl Membership {
     fn newer(&self, view: Arc<View>) -> Option<Decided> {
         let fits = self.participation != Participation::Superseded
             && view.number > self.view_number()
+            && !self.keeps_from(view.number)
             && view.segments == self.setup.agreed.segments
             && view.classes == classes(&self.setup)
             && view.is_sound();
@@ -371,6 +388,7 @@ impl Membership {
                     self.tick_planned(cx);
                 }
                 self.tick_refresh(cx);
+                self.tick_republish(cx);
             }
         }
         self.tell_peers(cx);
@@ -454,7 +472,7 @@ impl Membership {
     fn begin_call(&mut self, cx: &mut Context<'_>, request: RegistryCall) {
         let id = CallId(self.next_call);
         self.next_call += 1;
-        self.call = Some(Call { id, until: cx.now + cx.limits.registry_timeout });
+        self.call = Some(Call { id, until: cx.now + cx.limits.registry_timeout, knew: self.known() });
         cx.effects.push(Effect::Registry { call: id, request });
     }
 }

@@ -6,7 +6,7 @@
 //! | `GET /v1/document` | a member's leaf | 200 the document (see [`encode`](crate::encode)); 404: none, and none was lost; 410: it was created once and is missing |
 //! | `POST /v1/document` with the document | a member's leaf | 201; 409 [`Conflict`]; 410 as above |
 //! | `PUT /v1/document` with [`SwapRequest`] | a member's leaf | 200; 409 [`Conflict`]; 422 [`ApiProblem`] when it can never be done |
-//! | `POST /v1/republish` with the document | a member's leaf | 202 |
+//! | `POST /v1/republish` with [`RepublishRequest`] | a member's leaf | 202 |
 //!
 //! Every other status is an [`ApiProblem`]: 401 the token or leaf is not accepted, 403 it is of somebody else,
 //! 404 no such CacheCluster, 422 what is asked can't be done, 429 and 503 try again.
@@ -14,7 +14,7 @@
 use serde::{Deserialize, Serialize};
 use sidegrid_core::document::{Document, Expected};
 use sidegrid_core::member::Locality;
-use sidegrid_core::{ClusterUid, MemberId};
+use sidegrid_core::{ClusterUid, MemberId, ViewNumber};
 
 /// A sidecar asks to be certified as an incarnation of its pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,16 @@ pub struct SwapRequest {
     pub expected: Expected,
     /// What takes its place.
     pub next: Document,
+}
+
+/// What a member knows, told to a registry that is behind (G-4).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RepublishRequest {
+    /// The newest view that it has installed, and installs none newer than until the registry is mended.
+    pub view: ViewNumber,
+    /// The newest document that it knows; it may be of an older view.
+    pub document: Document,
 }
 
 /// What was there instead of what was expected.

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sidegrid_core::ViewNumber;
 use sidegrid_core::document::{Document, Expected};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
@@ -203,9 +204,10 @@ impl Registry for OperatorRegistry {
         Self::keeps_the_authority()
     }
 
-    async fn republish(&self, document: Document) -> Result<(), RegistryError> {
-        let body = codec::encode(&document)?;
-        self.ask(Question::republish(body), answers::republished).await
+    async fn republish(&self, view: ViewNumber, document: Document) -> Result<(), RegistryError> {
+        // Checks it, as the operator will.
+        codec::encode(&document)?;
+        self.ask(Question::republish(view, document)?, answers::republished).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! The contract of every registry kind.
 
 use async_trait::async_trait;
+use sidegrid_core::ViewNumber;
 use sidegrid_core::document::{Document, Expected};
 
 use crate::error::RegistryError;
@@ -69,12 +70,12 @@ pub trait Registry: Send + Sync {
     /// Any [`RegistryError`] but [`RegistryError::Format`].
     async fn create_authority(&self, secret: Secret) -> Result<Secret, RegistryError>;
 
-    /// Says which document this member knows as the newest, after the registry showed none or an older one (G-3). A kind
-    /// that can gather a majority's word repairs by it; the others do nothing.
+    /// Says which view this member has installed as the newest and which document it knows, after the registry showed none
+    /// or an older one (G-4). A kind that can gather a majority's word repairs by it; the others do nothing.
     ///
     /// # Errors
     /// Any [`RegistryError`].
-    async fn republish(&self, _document: Document) -> Result<(), RegistryError> {
+    async fn republish(&self, _view: ViewNumber, _document: Document) -> Result<(), RegistryError> {
         Ok(())
     }
 }

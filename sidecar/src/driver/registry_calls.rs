@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sidegrid_core::ClusterUid;
 use sidegrid_core::document::Document;
 use sidegrid_core::event::{CallId, RegistryAnswer, RegistryCall};
+use sidegrid_core::{ClusterUid, ViewNumber};
 use sidegrid_registry::{Registry, RegistryError, Swap};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -64,12 +64,12 @@ impl RegistryCalls {
         true
     }
 
-    /// Tells the registry the newest document that this member knows, unless it is still being told the last one.
-    pub(super) fn republish(&self, document: Arc<Document>) {
+    /// Tells the registry what this member knows (G-4), unless it is still being told the last time's.
+    pub(super) fn republish(&self, view: ViewNumber, document: Arc<Document>) {
         let Ok(permit) = Arc::clone(&self.republishes).try_acquire_owned() else { return };
         let calls = self.clone();
         self.spawner.spawn("registry republish", async move {
-            let told = calls.registry.republish(Arc::unwrap_or_clone(document));
+            let told = calls.registry.republish(view, Arc::unwrap_or_clone(document));
             match tokio::time::timeout(calls.timeout, told).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!("the newest document could not be published again: {error}"),

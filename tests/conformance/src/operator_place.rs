@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use sidegrid_core::document::Document;
 use sidegrid_core::member::Locality;
-use sidegrid_registry::api::{ApiProblem, Conflict, EnrolRequest, Enrolment, SwapRequest, reason};
+use sidegrid_registry::api::{ApiProblem, Conflict, EnrolRequest, Enrolment, RepublishRequest, SwapRequest, reason};
 use sidegrid_registry::{
     DEADLINE_HEADER, Dial, OperatorLimits, OperatorRegistry, OperatorSettings, Registry, Stream, check_swap, decode,
     encode,
@@ -49,7 +49,7 @@ struct Held {
     was_created: bool,
     mishap: Option<Mishap>,
     tokens: Vec<String>,
-    republished: Vec<Document>,
+    republished: Vec<RepublishRequest>,
 }
 
 /// An operator of its own, which ends with it.
@@ -119,7 +119,7 @@ impl OperatorPlace {
 
     /// Documents that were published again.
     #[must_use]
-    pub fn republished(&self) -> Vec<Document> {
+    pub fn republished(&self) -> Vec<RepublishRequest> {
         lock(&self.held).republished.clone()
     }
 }
@@ -189,7 +189,7 @@ async fn answer(request: Request<Incoming>, held: Arc<Mutex<Held>>) -> io::Resul
         (Method::POST, "/v1/document") => Ok(create(&mut lock(&held), &body)),
         (Method::PUT, "/v1/document") => change(&held, body),
         (Method::POST, "/v1/republish") => {
-            lock(&held).republished.extend(decode(&body));
+            lock(&held).republished.extend(serde_json::from_slice::<RepublishRequest>(&body));
             Ok(reply(StatusCode::ACCEPTED, Vec::new()))
         }
         (Method::POST, "/v1/enrol") => Ok(enrol(&mut lock(&held), token, &body)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sidegrid_conformance::{Mishap, OperatorPlace, Place, first, next, suite};
 use sidegrid_core::document::Document;
 use sidegrid_core::{ClusterUid, MemberId};
-use sidegrid_registry::api::EnrolRequest;
+use sidegrid_registry::api::{EnrolRequest, RepublishRequest};
 use sidegrid_registry::{Enrol, OperatorLimits, OperatorRegistry, Registry};
 
 /// Short, so that waiting a deadline out is.
@@ -82,8 +82,9 @@ async fn a_lost_document_is_missing_to_readers_lost_to_creators_and_told_again()
     place.tamper(None).await;
     assert_eq!(registry.read().await.unwrap(), None);
     assert_eq!(registry.create(one.clone()).await.unwrap_err().reason(), "corrupt");
-    registry.republish(one.clone()).await.unwrap();
-    assert_eq!(place.republished(), [one]);
+    let view = one.view.number.next();
+    registry.republish(view, one.clone()).await.unwrap();
+    assert_eq!(place.republished(), [RepublishRequest { view, document: one }]);
     assert_eq!(registry.authority().await.unwrap_err().reason(), "invalid");
 }
 

@@ -75,6 +75,15 @@ impl World {
         self.note_losses(before, &after);
     }
 
+    /// The registry has made a lost document again.
+    pub(crate) fn document_made_again(&mut self) {
+        let Some(after) = self.registry.document().cloned() else { return };
+        self.stats.views += 1;
+        self.note(format_args!("MADE AGAIN {}", crate::format::document(&after)));
+        self.check_excluded(&after);
+        self.begin_armed();
+    }
+
     /// The run is over and everything has been whole for a while.
     pub(crate) fn check_at_end(&mut self) {
         self.check_convergence();

@@ -52,6 +52,8 @@ pub(crate) enum Fault {
     RegistryLossy { last: u64 },
     /// The document is not there for a while.
     RegistryMissing { last: u64 },
+    /// The document is lost for good, or put back to an older one.
+    RegistryLost { put_back: bool },
     /// One node can't reach the registry.
     RegistryCutOff { node: usize, last: u64 },
     /// A member leaves in order, and is started again later.
@@ -138,6 +140,7 @@ impl World {
             | Fault::RegistryLossy { .. }
             | Fault::RegistryMissing { .. }
             | Fault::RegistryCutOff { .. } => self.trouble_registry(&fault),
+            Fault::RegistryLost { put_back } => self.registry.lose(put_back, self.now),
         }
     }
 
@@ -229,7 +232,8 @@ impl World {
             | Fault::RegistryAway { .. }
             | Fault::RegistrySlow { .. }
             | Fault::RegistryLossy { .. }
-            | Fault::RegistryMissing { .. } => self.last_common_fault = self.now,
+            | Fault::RegistryMissing { .. }
+            | Fault::RegistryLost { .. } => self.last_common_fault = self.now,
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use sidegrid_core::MemberId;
 use sidegrid_core::core::{Core, Setup};
-use sidegrid_core::document::Proof;
+use sidegrid_core::document::{Document, Proof};
 use sidegrid_core::event::{CallId, Effect, RegistryAnswer, RegistryCall};
 use sidegrid_core::view::Replicas;
+use sidegrid_core::{MemberId, ViewNumber};
 
 use crate::clock::{Instant, MS};
 use crate::history::Told;
@@ -54,7 +54,7 @@ impl World {
             told: Vec::new(),
             waiting: Vec::new(),
             next_ticket: 0,
-            view: sidegrid_core::ViewNumber::NONE,
+            view: ViewNumber::NONE,
         });
         self.note(format_args!("START {} formerly {:?}", crate::trace::label(id), formerly.map(crate::trace::label)));
         self.queue.push(self.now + self.rng.between(0, 2 * MS), What::Tick { node, id });
@@ -106,11 +106,28 @@ impl World {
             Effect::Send { to, envelope } => self.send(node, to, &envelope),
             Effect::Peers(peers) => self.set_peers(node, &peers),
             Effect::Registry { call, request } => self.call_registry(node, call, request),
+            Effect::Republish { view, document } => self.call_republish(node, view, document),
             Effect::Reply { ticket, result } => self.reply(node, ticket, result),
             Effect::PingNow => self.ping_all(node),
             Effect::Left => self.left(node),
             Effect::Notice(notice) => self.noticed(node, &notice),
             Effect::Superseded | Effect::JoinRefused(_) => {}
+        }
+    }
+
+    fn call_republish(&mut self, node: usize, view: ViewNumber, document: Arc<Document>) {
+        let Some(id) = self.nodes[node].life.as_ref().map(|l| l.id) else { return };
+        if let Some(there) = self.registry.way(node).there {
+            self.queue.push(self.now + there, What::RepublishArrive { id, view, document });
+        }
+    }
+
+    /// A member's word reaches a registry that is behind.
+    pub(crate) fn republish_arrives(&mut self, id: MemberId, view: ViewNumber, document: &Document) {
+        if self.registry.republish(id, view, document, self.now) {
+            self.coverage.hit("G-4");
+            self.last_common_fault = self.now;
+            self.document_made_again();
         }
     }
 
@@ -147,7 +164,7 @@ impl World {
         fate: Fate,
     ) {
         let before = self.registry.document().cloned();
-        let (answer, changed) = self.registry.carry_out(request);
+        let (answer, changed) = self.registry.carry_out(request, self.now);
         self.trace_registry(node, id, request, &answer);
         self.coverage.registry(&answer, fate);
         if changed {

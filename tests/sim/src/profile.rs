@@ -251,15 +251,18 @@ fn any(profile: &Profile, rng: &mut Rng) -> Fault {
             1 => Fault::Crash { node, down: down(rng) },
             _ => Fault::Drain { node, back: rng.between(100, 4000) * MS },
         },
-        Theme::Registry => match rng.below(6) {
+        Theme::Registry => match rng.below(8) {
             0 => Fault::RegistryAway { last },
             1 => Fault::RegistrySlow { last },
             2 => Fault::RegistryMissing { last },
             3 => Fault::RegistryCutOff { node, last },
+            4 => Fault::RegistryLost { put_back: rng.percent(50) },
+            5 => Fault::Crash { node, down: down(rng) },
             _ => Fault::RegistryLossy { last: last * 2 },
         },
         Theme::Changes => at_change(profile, node, rng),
-        Theme::Mixed => match rng.below(13) {
+        Theme::Mixed => match rng.below(14) {
+            13 => Fault::RegistryLost { put_back: rng.percent(50) },
             12 => at_change(profile, node, rng),
             0..=1 => Fault::Crash { node, down: down(rng) },
             2 => Fault::Pause { node, last },
@@ -289,13 +292,14 @@ fn at_change(profile: &Profile, node: usize, rng: &mut Rng) -> Fault {
     let last = if rng.percent(60) { rng.between(100, 1500) * MS } else { rng.between(1500, 8000) * MS };
     let after = if rng.percent(60) { 0 } else { rng.between(1, 40) * MS };
     let side = if rng.percent(50) { 1 << node } else { rng.below(1 << profile.nodes()) as u8 };
-    let then = match rng.below(10) {
-        0..=6 => {
+    let then = match rng.below(20) {
+        0 => Fault::RegistryLost { put_back: rng.percent(30) },
+        1..=13 => {
             let detection = rng.percent(60);
             Fault::Eclipse { side, data: true, detection, registry: rng.percent(70), last }
         }
-        7 => Fault::Crash { node, down: down(rng) },
-        8 => Fault::Pause { node, last },
+        14..=15 => Fault::Crash { node, down: down(rng) },
+        16..=17 => Fault::Pause { node, last },
         _ => Fault::Loss { percent: rng.between(20, 60), last },
     };
     Fault::AtChange { then: Box::new(then), after }

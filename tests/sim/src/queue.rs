@@ -2,11 +2,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use sidegrid_core::MemberId;
+use sidegrid_core::document::Document;
 use sidegrid_core::event::{CallId, RegistryAnswer, RegistryCall};
 use sidegrid_core::message::Ping;
+use sidegrid_core::{MemberId, ViewNumber};
 
 use crate::clock::Instant;
 use crate::faults::Ending;
@@ -31,6 +33,8 @@ pub(crate) enum What {
     Broken { node: usize, id: MemberId, peer: MemberId, attempt: u32 },
     /// A call reaches the registry.
     RegistryArrive { node: usize, id: MemberId, call: CallId, request: Box<RegistryCall>, answer: Fate },
+    /// What a member tells a registry that is behind reaches it.
+    RepublishArrive { id: MemberId, view: ViewNumber, document: Arc<Document> },
     /// An answer of the registry reaches a node.
     RegistryAnswer { node: usize, id: MemberId, call: CallId, answer: Box<RegistryAnswer> },
     /// The platform stores in the document that an incarnation is dead.

@@ -1,9 +1,12 @@
 //! The registry: one document, changed by compare-and-swap on a fresh read, reached over an unreliable way.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use sidegrid_core::document::Document;
 use sidegrid_core::event::{RegistryAnswer, RegistryCall};
+use sidegrid_core::recovery::{self, Statements};
+use sidegrid_core::{MemberId, ViewNumber};
 
 use crate::clock::{MS, SEC, US};
 use crate::network::MAX_NODES;
@@ -35,13 +38,35 @@ pub(crate) struct Registry {
     pub(crate) missing: u32,
     /// Nodes that can't reach it.
     pub(crate) cut_off: [u8; MAX_NODES],
+    /// The newest document that there ever was, once it was lost.
+    lost: Option<Arc<Document>>,
+    /// What members have said since.
+    statements: Statements,
+    /// Documents that were replaced, and when; the newest last.
+    replaced: VecDeque<(u64, Arc<Document>)>,
     rng: Rng,
 }
+
+/// Documents kept for a loss that puts one of them back.
+const MAX_REPLACED: usize = 64;
+/// A document that is put back is older than any call that may still be on its way to the registry.
+const BACKUP_AGE: u64 = 8 * SEC;
 
 impl Registry {
     /// An empty registry that works.
     pub(crate) fn new(rng: Rng) -> Registry {
-        Registry { document: None, away: 0, slow: 0, lossy: 0, missing: 0, cut_off: [0; MAX_NODES], rng }
+        Registry {
+            document: None,
+            away: 0,
+            slow: 0,
+            lossy: 0,
+            missing: 0,
+            cut_off: [0; MAX_NODES],
+            lost: None,
+            statements: Statements::default(),
+            replaced: VecDeque::new(),
+            rng,
+        }
     }
 
     /// The document, for the checkers.
@@ -49,8 +74,39 @@ impl Registry {
         self.document.as_ref()
     }
 
-    /// All faults are over.
+    /// The document is lost, or put back to an older one.
+    pub(crate) fn lose(&mut self, put_back: bool, now: u64) {
+        let Some(newest) = self.document.take() else { return };
+        if put_back {
+            let old = self.replaced.iter().rev().find(|(at, _)| at + BACKUP_AGE <= now);
+            self.document = old.map(|(_, document)| Arc::clone(document));
+        }
+        self.lost.get_or_insert(newest);
+    }
+
+    /// A registry that can repair keeps a mark of the newest view apart from the document: one that is older is as good
+    /// as lost, or a joiner who finds all of its members dead would begin a second cluster beside the first.
+    fn is_put_back(&self) -> bool {
+        self.document.as_ref().zip(self.lost.as_ref()).is_some_and(|(now, lost)| now.view.number < lost.view.number)
+    }
+
+    /// Takes a member's word (G-4). True when the document was made again by it.
+    pub(crate) fn republish(&mut self, member: MemberId, view: ViewNumber, document: &Document, now: u64) -> bool {
+        if self.missing > 0 || !recovery::is_behind(self.document.as_deref(), view, document) {
+            return false;
+        }
+        self.statements.add(member, view, document, now / MS);
+        let Some(settled) = self.statements.settled(now / MS) else { return false };
+        self.document = Some(Arc::new(settled));
+        (self.lost, self.statements) = (None, Statements::default());
+        true
+    }
+
+    /// All faults are over. A document that is still lost, a person puts back as it was.
     pub(crate) fn heal(&mut self) {
+        if let Some(lost) = self.lost.take() {
+            self.document = Some(lost);
+        }
         (self.away, self.slow, self.lossy, self.missing) = (0, 0, 0, 0);
         self.cut_off = [0; MAX_NODES];
     }
@@ -88,8 +144,8 @@ impl Registry {
 
     /// Carries out a call; the second part is the document that was replaced, when one was. G-1: all that a swap
     /// expects is compared with the document that is there now.
-    pub(crate) fn carry_out(&mut self, request: &RegistryCall) -> (RegistryAnswer, bool) {
-        if self.missing > 0 {
+    pub(crate) fn carry_out(&mut self, request: &RegistryCall, now: u64) -> (RegistryAnswer, bool) {
+        if self.missing > 0 || self.is_put_back() {
             let answer = match request {
                 RegistryCall::Read => RegistryAnswer::Document(None),
                 RegistryCall::Create(_) => RegistryAnswer::Failed,
@@ -99,6 +155,9 @@ impl Registry {
         }
         match request {
             RegistryCall::Read => (RegistryAnswer::Document(self.document.clone()), false),
+            RegistryCall::Create(_) if self.lost.is_some() && self.document.is_none() => {
+                (RegistryAnswer::Failed, false)
+            }
             RegistryCall::Create(document) if self.document.is_none() => {
                 self.document = Some(Arc::clone(document));
                 (RegistryAnswer::Swapped, true)
@@ -106,7 +165,13 @@ impl Registry {
             RegistryCall::Swap { expected, next }
                 if self.document.as_ref().is_some_and(|d| d.expected() == *expected) =>
             {
-                self.document = Some(Arc::clone(next));
+                let before = self.document.replace(Arc::clone(next));
+                self.replaced.extend(before.map(|document| (now, document)));
+                if self.replaced.len() > MAX_REPLACED {
+                    self.replaced.pop_front();
+                }
+                // It was put back within the newest view, and goes on from there.
+                self.lost = None;
                 (RegistryAnswer::Swapped, true)
             }
             RegistryCall::Create(_) | RegistryCall::Swap { .. } => {

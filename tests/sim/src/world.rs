@@ -172,6 +172,7 @@ impl World {
             What::PingTimer { node, .. } => (*node, Thread::Detection),
             What::Invoke { app } | What::Retry { app, .. } => (self.apps[*app].node, Thread::Core),
             What::RegistryArrive { .. }
+            | What::RepublishArrive { .. }
             | What::PlatformWord { .. }
             | What::Fault { .. }
             | What::End(_)
@@ -198,6 +199,7 @@ impl World {
             What::RegistryArrive { node, id, call, request, answer } => {
                 self.registry_arrive(node, id, call, &request, answer);
             }
+            What::RepublishArrive { id, view, document } => self.republish_arrives(id, view, &document),
             What::RegistryAnswer { node, id, call, answer } => {
                 if self.lives(node, id) {
                     self.step(node, Event::Registry { call, answer: *answer });

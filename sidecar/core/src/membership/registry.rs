@@ -3,12 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Decided, Membership, Task};
+use super::{Decided, Known, Membership, Task};
 use crate::context::Context;
 use crate::document::Document;
-use crate::event::{CallId, Notice, RegistryAnswer, RegistryCall};
+use crate::event::{CallId, Effect, Notice, RegistryAnswer, RegistryCall};
 use crate::fault::Bug;
+use crate::ids::ViewNumber;
+use crate::recovery::VIEW_JUMP;
 use crate::snapshot::Participation;
+
+/// How often a registry that is behind is told what this member knows.
+const REPUBLISH: Duration = Duration::from_secs(1);
+
+impl Known {
+    /// Whether this goes further than the document that was found, or than finding none.
+    fn is_past(self, found: Option<&Document>) -> bool {
+        let (view, revision) = found.map_or((ViewNumber::NONE, 0), |found| (found.view.number, found.revision));
+        self.view > view || self.revision > revision
+    }
+}
 
 impl Membership {
     /// Takes the answer to a call; one that was given up is passed over.
@@ -18,10 +31,9 @@ impl Membership {
         call: CallId,
         answer: RegistryAnswer,
     ) -> Option<Decided> {
-        if self.call.is_none_or(|c| c.id != call) {
-            return None;
-        }
+        let asked = self.call.filter(|c| c.id == call)?;
         self.call = None;
+        self.asked_knowing = asked.knew;
         self.on_answer(cx, answer)
     }
 
@@ -65,24 +77,26 @@ impl Membership {
         }
     }
 
+    pub(super) fn known(&self) -> Known {
+        let revision = self.document.as_ref().map_or(0, |document| document.revision);
+        Known { view: self.view_number(), revision }
+    }
+
     /// Follows a document unless it is missing, of another cluster, or older than what is known (G-3).
     fn follow(&mut self, cx: &mut Context<'_>, found: Option<Arc<Document>>) -> Option<Arc<Document>> {
-        let known = self.document.as_ref();
-        let behind = match &found {
-            None => known.is_some() || self.view.is_some(),
-            Some(found) => {
-                known.is_some_and(|k| k.cluster != found.cluster || k.revision > found.revision)
-                    || found.view.number < self.view_number()
+        let foreign = self.document.as_ref().zip(found.as_ref()).is_some_and(|(known, f)| known.cluster != f.cluster);
+        if foreign || self.known().is_past(found.as_deref()) {
+            // An answer that was overtaken by a newer view is only late; what was older already when it was asked for is not.
+            if foreign || self.asked_knowing.is_past(found.as_deref()) {
+                if !std::mem::replace(&mut self.registry_behind, true) {
+                    cx.notice(Notice::RegistryBehind);
+                }
+                self.registry_failed = true;
             }
-        };
-        if behind {
-            if !std::mem::replace(&mut self.registry_behind, true) {
-                cx.notice(Notice::RegistryBehind);
-            }
-            self.registry_failed = true;
             return None;
         }
         self.registry_behind = false;
+        self.republished_at = None;
         let found = found?;
         self.document = Some(Arc::clone(&found));
         for (&member, &proof) in &found.proofs {
@@ -92,10 +106,21 @@ impl Membership {
         Some(found)
     }
 
-    /// See [`Core::unregistered_document`](crate::core::Core::unregistered_document).
-    pub(crate) fn unregistered_document(&self) -> Option<Arc<Document>> {
-        let current = self.document.as_ref().filter(|document| document.view.number >= self.view_number());
-        current.filter(|_| self.registry_behind && self.is_member()).cloned()
+    /// Tells a registry that is behind what this member knows (G-4).
+    pub(super) fn tick_republish(&mut self, cx: &mut Context<'_>) {
+        let due = self.republished_at.is_none_or(|at| cx.now.since(at) >= REPUBLISH);
+        if !self.registry_behind || !due || !self.is_member() {
+            return;
+        }
+        let Some(document) = self.document.clone() else { return };
+        self.republished_at = Some(cx.now);
+        cx.effects.push(Effect::Republish { view: self.view_number().max(document.view.number), document });
+    }
+
+    /// Whether a view that a peer shows is not to be installed (G-4): this member has told a registry that is behind of an
+    /// older one, and what is brought back by that word must not have been overtaken. Only what was brought back is newer.
+    pub(super) fn keeps_from(&self, view: ViewNumber) -> bool {
+        self.republished_at.is_some() && view.0.saturating_sub(self.view_number().0) < VIEW_JUMP
     }
 
     fn newer_of(&self, document: &Arc<Document>) -> Option<Decided> {
@@ -165,12 +190,14 @@ impl Membership {
         None
     }
 
-    /// A member that has had no lease for a while, or a client that hears from nobody, looks what is there.
+    /// A member that has had no lease for a while, that waits for a document to come back (G-3), or a client that hears
+    /// from nobody, looks what is there.
     pub(super) fn tick_refresh(&mut self, cx: &mut Context<'_>) {
         self.tick_resolving(cx);
         let last = self.registry_ok.unwrap_or(self.started);
         let lost = self.lease_lost_for(cx.now) > Duration::from_secs(1);
-        let late = cx.now.since(last) > if lost { Duration::from_secs(1) } else { Duration::from_secs(30) };
+        let soon = lost || self.registry_behind;
+        let late = cx.now.since(last) > if soon { Duration::from_secs(1) } else { Duration::from_secs(30) };
         if late && matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at {
             self.task = Task::Refresh;
             self.begin_call(cx, RegistryCall::Read);

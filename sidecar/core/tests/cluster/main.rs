@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
 
+mod lost_document;
 mod map;
 mod rules;
 mod world;

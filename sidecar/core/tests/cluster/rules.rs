@@ -260,22 +260,6 @@ fn a_repeated_operation_applies_once() {
     }
 }
 
-/// G-3: a document that went missing is not followed; what runs goes on.
-#[test]
-fn a_missing_document_is_not_followed() {
-    let mut world = World::of(3, TWO);
-    let document = world.registry.take();
-    world.run(Duration::from_secs(3));
-    world.put(1, "k", "v");
-    world.start(4, "lock-4");
-    world.run(Duration::from_secs(2));
-    assert!(world.registry.is_none() || world.registry.as_ref().is_some_and(|d| d.view.number.0 == 1));
-    assert_eq!(world.view(1).unwrap().members.len(), 3);
-    world.nodes.get_mut(&4).unwrap().down = true;
-    world.registry = document;
-    world.put(2, "k", "w");
-}
-
 /// W-4: versions go on over a change of the primary.
 #[test]
 fn counters_go_on_after_a_promotion() {

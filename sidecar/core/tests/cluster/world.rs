@@ -14,7 +14,7 @@ use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::message::{Envelope, Message, Ping};
 use sidegrid_core::operation::{Answer, Condition, Operation, OperationKind, Outcome, Refusal};
 use sidegrid_core::view::{Replicas, View};
-use sidegrid_core::{CacheId, ClusterUid, Effect, Event, MemberId, Time};
+use sidegrid_core::{CacheId, ClusterUid, Effect, Event, MemberId, Time, ViewNumber};
 
 use crate::map::Map;
 
@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) registry_up: bool,
     /// Swaps done.
     pub(crate) swaps: Vec<Arc<Document>>,
+    /// What members told a registry that is behind: who, which view, which document.
+    pub(crate) republished: Vec<(u64, ViewNumber, Arc<Document>)>,
     /// Links on which nothing passes, from and to.
     pub(crate) cut: BTreeSet<(u64, u64)>,
     /// Messages kept back, for the test to look at or let go.
@@ -59,6 +61,7 @@ impl World {
             registry: None,
             registry_up: true,
             swaps: Vec::new(),
+            republished: Vec::new(),
             cut: BTreeSet::new(),
             kept: Vec::new(),
             keep: |_| false,
@@ -257,6 +260,7 @@ impl World {
                 let answer = self.ask(request);
                 self.step(id, Event::Registry { call, answer });
             }
+            Effect::Republish { view, document } => self.republished.push((id, view, document)),
             Effect::Reply { ticket, result } => {
                 self.replies.insert(ticket.0, result);
             }

@@ -11,12 +11,13 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use sidegrid_core::ViewNumber;
 use sidegrid_core::document::{Document, Expected};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{DEADLINE_HEADER, Dial, OperatorLimits};
-use crate::api::{EnrolRequest, SwapRequest};
+use crate::api::{EnrolRequest, RepublishRequest, SwapRequest};
 use crate::codec::MAX_DOCUMENT_BYTES;
 use crate::error::RegistryError;
 
@@ -50,8 +51,9 @@ impl Question {
     }
 
     /// Not a change that anything later depends on: the operator takes it or leaves it.
-    pub(super) fn republish(document: Vec<u8>) -> Question {
-        Question::of("publishing the newest document again", false, Method::POST, "/v1/republish", document)
+    pub(super) fn republish(view: ViewNumber, document: Document) -> Result<Question, RegistryError> {
+        let body = serde_json::to_vec(&RepublishRequest { view, document }).map_err(unwritable)?;
+        Ok(Question::of("publishing the newest document again", false, Method::POST, "/v1/republish", body))
     }
 
     /// Asking a second time does no harm: it is no change in the sense of G-2.

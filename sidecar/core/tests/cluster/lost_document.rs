@@ -1,0 +1,77 @@
+//! A registry that has lost its document.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sidegrid_core::message::{Envelope, Message};
+use sidegrid_core::recovery::{Statements, VIEW_JUMP};
+use sidegrid_core::view::{Replicas, View};
+use sidegrid_core::{Event, MemberId, ViewNumber};
+
+use crate::world::World;
+
+const TWO: Replicas = Replicas::Count(2);
+
+/// G-3: a document that went missing is not followed; what runs goes on.
+#[test]
+fn a_missing_document_is_not_followed() {
+    let mut world = World::of(3, TWO);
+    let document = world.registry.take();
+    world.run(Duration::from_secs(3));
+    world.put(1, "k", "v");
+    world.start(4, "lock-4");
+    world.run(Duration::from_secs(2));
+    assert!(world.registry.is_none() || world.registry.as_ref().is_some_and(|d| d.view.number.0 == 1));
+    assert_eq!(world.view(1).unwrap().members.len(), 3);
+    world.nodes.get_mut(&4).unwrap().down = true;
+    world.registry = document;
+    world.put(2, "k", "w");
+}
+
+/// G-4: what members say brings the document back, and the cluster goes on as it was.
+#[test]
+fn a_lost_document_comes_back_by_what_its_members_say() {
+    let mut world = World::of(3, TWO);
+    world.put(1, "k", "v");
+    let before = world.view(1).unwrap();
+    world.registry = None;
+    world.until("all have said what they know", |w| (1..=3).all(|id| w.republished.iter().any(|r| r.0 == id)));
+    let mut statements = Statements::default();
+    for (id, view, document) in &world.republished {
+        assert_eq!(*view, before.number);
+        statements.add(MemberId(*id), *view, document, 0);
+    }
+    world.registry = Some(Arc::new(statements.settled(0).expect("all have said so")));
+    world.until("all follow it", |w| (1..=3).all(|id| w.view(id).unwrap().number.0 == before.number.0 + VIEW_JUMP));
+    assert_eq!(world.get(3, "k").as_deref(), Some("v"));
+    world.start(4, "lock-4");
+    world.until("a fourth has joined", |w| w.view(1).is_some_and(|v| v.contains(MemberId(4))));
+    world.settle();
+    assert_eq!(world.get(4, "k").as_deref(), Some("v"));
+    for id in 1..=3 {
+        assert!(world.view(4).unwrap().contains(MemberId(id)), "{id} had to join anew");
+    }
+}
+
+/// G-4: who has said which view is the newest installs none that the registry does not know.
+#[test]
+fn who_has_told_a_registry_that_is_behind_keeps_to_its_view() {
+    let mut world = World::of(3, TWO);
+    let document = world.registry.take().unwrap();
+    world.until("the first has said what it knows", |w| w.republished.iter().any(|r| r.0 == 1));
+    let mut next = (*document).clone();
+    next.revision += 1;
+    next.view.number = next.view.number.next();
+    let shown = |world: &mut World, view: &View| {
+        let message = Message::ViewIs(Arc::new(view.clone()));
+        let envelope = Envelope { view: view.number, confirmed_past: ViewNumber::NONE, message };
+        world.step(1, Event::Message { from: MemberId(2), envelope });
+        world.view(1).unwrap().number == view.number
+    };
+    assert!(!shown(&mut world, &next.view));
+    // The registry has it after all.
+    world.registry = Some(Arc::new(next.clone()));
+    world.until("it follows the registry", |w| w.view(1).unwrap().number == next.view.number);
+    next.view.number = next.view.number.next();
+    assert!(shown(&mut world, &next.view), "and peers again");
+}
