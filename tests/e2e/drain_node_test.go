@@ -14,14 +14,32 @@ import (
 func TestDrainOfANodeLosesNothing(t *testing.T) {
 	w := startWeb(newSpace(t, "drain", faultWarnings), sized(1000, 20000))
 	w.guarded(2)
-	node := w.pods[0].Spec.NodeName
-	t.Cleanup(func() {
-		// Not the test's context: that one has ended by now.
-		if _, err := w.kube.Run(context.Background(), "", "uncordon", node); err != nil {
-			t.Error(err)
+	nodes := []string{w.pods[0].Spec.NodeName}
+	if long() {
+		nodes = nil
+		all, err := w.nodes(w.ctx)
+		w.must(err)
+		for _, node := range all {
+			nodes = append(nodes, node.Metadata.Name)
 		}
-	})
-	w.during("a drain of "+node, 3, func([]kube.Pod) {
+	}
+	for _, node := range nodes {
+		w.drained(node)
+	}
+	w.guarded(2)
+}
+
+// drained drains a node and lets pods come to it again.
+func (w *web) drained(node string) {
+	w.t.Helper()
+	uncordon := func(ctx context.Context) {
+		if _, err := w.kube.Run(ctx, "", "uncordon", node); err != nil {
+			w.t.Error(err)
+		}
+	}
+	// Not the test's context: that one has ended by then.
+	w.t.Cleanup(func() { uncordon(context.Background()) })
+	w.during("a drain of "+node, orderly, 3, func([]kube.Pod) {
 		ctx, cancel := context.WithTimeout(w.ctx, rolloutLimit)
 		defer cancel()
 		_, err := w.kube.RunFor(ctx, "", "drain", node, "--ignore-daemonsets", "--delete-emptydir-data",
@@ -30,10 +48,10 @@ func TestDrainOfANodeLosesNothing(t *testing.T) {
 	})
 	for _, pod := range w.pods {
 		if pod.Spec.NodeName == node {
-			t.Errorf("%s is on the drained node", pod.Metadata.Name)
+			w.t.Errorf("%s is on the drained node", pod.Metadata.Name)
 		}
 	}
-	w.guarded(2)
+	uncordon(w.ctx)
 }
 
 // guarded waits until a budget of the operator's keeps this many of the members.

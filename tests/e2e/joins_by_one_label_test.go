@@ -17,6 +17,7 @@ func TestPodsJoinByOneLabel(t *testing.T) {
 	pods := s.settled("web", 3)
 	for _, pod := range pods {
 		injected(t, &pod)
+		t.Logf("%s: the app started %s after the pod was created", pod.Metadata.Name, pod.AppStarted())
 	}
 	s.localitiesAreTheNodes(pods)
 
@@ -103,6 +104,7 @@ func TestUnlabelledPodIsLeftAlone(t *testing.T) {
 		if len(pod.Spec.InitContainers) != 0 || pod.Spec.Containers[0].Value("SIDEGRID_URL") != "" || pod.Metadata.Annotations["sidegrid.dev/injected"] != "" {
 			t.Errorf("%s was changed: %+v", pod.Metadata.Name, pod.Spec)
 		}
+		t.Logf("%s: the app started %s after the pod was created", pod.Metadata.Name, pod.AppStarted())
 	}
 }
 

@@ -49,17 +49,32 @@ func (w *web) addresses() []string {
 	return addresses(w.pods)
 }
 
-// during writes sessions without a pause while `fault` happens and until there are `count` settled pods again; then
-// every session that was ever acknowledged must be there.
-func (w *web) during(what string, count int, fault func(pods []kube.Pod)) {
+// manner is how something happens to pods: told to them, or not.
+type manner int
+
+const (
+	sudden manner = iota
+	orderly
+)
+
+// during writes and reads sessions without a pause while `fault` happens and until there are `count` settled pods again;
+// then every session that was ever acknowledged must be there. While something orderly happens the service has no fault.
+func (w *web) during(what string, how manner, count int, fault func(pods []kube.Pod)) {
 	w.t.Helper()
 	before, at := w.ledger.Len(), slices.Clone(w.pods)
 	ctx, cancel := context.WithCancel(w.ctx)
 	var writers sync.WaitGroup
 	defer writers.Wait()
 	defer cancel()
+	var mu sync.Mutex
+	var felt app.Felt
 	for range 2 {
-		writers.Go(func() { w.ledger.WriteUntil(ctx, w.addresses) })
+		writers.Go(func() {
+			one := w.ledger.WriteUntil(ctx, w.addresses)
+			mu.Lock()
+			defer mu.Unlock()
+			felt.Add(one)
+		})
 	}
 	writers.Go(func() { w.follow(ctx) })
 	fault(at)
@@ -74,7 +89,11 @@ func (w *web) during(what string, count int, fault func(pods []kube.Pod)) {
 	if written == 0 {
 		w.t.Errorf("%s: nothing was written meanwhile", what)
 	}
-	w.t.Logf("%s: %d sessions were written meanwhile, all %d are there", what, written, w.ledger.Len())
+	if how == orderly && len(felt.Faults) > 0 {
+		w.t.Errorf("%s: the service had %d faults, such as %s", what, len(felt.Faults), felt.Faults[0])
+	}
+	w.t.Logf("%s: %d sessions were written meanwhile, all %d are there; of %d calls %d were faults, the longest answered write took %s, read %s",
+		what, written, w.ledger.Len(), felt.Calls, len(felt.Faults), felt.Write.Round(time.Millisecond), felt.Read.Round(time.Millisecond))
 }
 
 // follow keeps to the pods that are ready, as a Service does, until ctx ends.
@@ -122,24 +141,24 @@ func (w *web) rollout() {
 func TestNothingIsLost(t *testing.T) {
 	w := startWeb(newSpace(t, "rolling", faultWarnings), sized(2000, 20000))
 
-	w.during("the member's process is killed", 3, func(pods []kube.Pod) {
+	w.during("the member's process is killed", sudden, 3, func(pods []kube.Pod) {
 		member := w.process(&pods[0], processes.Member)
 		w.kill(member)
 		w.gone(member)
 	})
-	w.during("the sidecar's container is killed", 3, func(pods []kube.Pod) {
+	w.during("the sidecar's container is killed", sudden, 3, func(pods []kube.Pod) {
 		w.kill(w.process(&pods[1], processes.Supervisor))
 		w.restarted(&pods[1])
 	})
-	w.during("a pod is deleted without grace", 3, func(pods []kube.Pod) {
+	w.during("a pod is deleted without grace", sudden, 3, func(pods []kube.Pod) {
 		w.run("delete", "pod", pods[2].Metadata.Name, "--grace-period=0", "--force")
 	})
-	w.during("a rolling restart", 3, func([]kube.Pod) {
+	w.during("a rolling restart", orderly, 3, func([]kube.Pod) {
 		w.run("rollout", "restart", "deployment/web")
 		w.rollout()
 	})
 	for _, count := range []int{5, 2} {
-		w.during(fmt.Sprintf("scaling to %d", count), count, func([]kube.Pod) {
+		w.during(fmt.Sprintf("scaling to %d", count), orderly, count, func([]kube.Pod) {
 			w.run("scale", "deployment/web", fmt.Sprintf("--replicas=%d", count))
 			w.rollout()
 		})

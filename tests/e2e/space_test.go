@@ -33,7 +33,7 @@ var (
 	registryWarnings = []string{"the registry can't be reached"}
 	// A replica of the operator may be on the node that is cut off.
 	cutOperatorWarnings = []string{"the leader's Lease was not answered in time", "can't be asked"}
-	lostWarnings        = []string{"the registry's document is missing", "missing although it was created once"}
+	lostWarnings        = []string{"the registry's document is missing", "is missing or was put back", "put the document back"}
 )
 
 // newSpace makes a namespace in which pods must be restricted ones, and ends it with the test: kept first if the test

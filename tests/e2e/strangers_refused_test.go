@@ -33,7 +33,7 @@ type caller struct {
 }
 
 // callers are strangers of all kinds and one that is right, or the strangers would show nothing.
-func callers(t *testing.T, ours, theirs *authority) []caller {
+func callers(t *testing.T, ours, theirs, namesake *authority) []caller {
 	t.Helper()
 	strange, err := strangeAuthority(ours)
 	if err != nil {
@@ -47,6 +47,7 @@ func callers(t *testing.T, ours, theirs *authority) []caller {
 		taken   bool
 	}{
 		{"a member of another cluster", theirs, theirs.cluster, false},
+		{"a member of a cluster of the same name in another namespace", namesake, namesake.cluster, false},
 		{"another cluster's authority in our name", theirs, ours.cluster, false},
 		{"our authority for another cluster", ours, theirs.cluster, false},
 		{"an authority that nobody knows", strange, ours.cluster, false},
@@ -67,20 +68,26 @@ func TestStrangersAreRefused(t *testing.T) {
 	s.example("sessions/kubernetes.yaml")
 	// A second cluster in the same namespace, without members.
 	s.must(s.kube.Apply(s.ctx, s.name, cacheCluster("other", withCache(`{}`))))
+	namesake := newSpace(t, "strangers-too")
+	s.must(s.kube.Apply(s.ctx, namesake.name, cacheCluster("web", withCache(`{}`))))
 	pods := s.settled("web", 3)
-	s.until(settleLimit, "the other cluster's authority", func(ctx context.Context) error {
+	s.until(settleLimit, "the other clusters' authorities", func(ctx context.Context) error {
 		other, err := s.cacheCluster(ctx, "other")
 		if err != nil {
 			return err
 		}
-		_, err = s.kube.Run(ctx, "", "get", "secret", "authority-"+other.Metadata.UID, "--namespace="+operatorNamespace)
+		same, err := namesake.cacheCluster(ctx, "web")
+		if err != nil {
+			return err
+		}
+		_, err = s.kube.Run(ctx, "", "get", "secret", "authority-"+other.Metadata.UID, "authority-"+same.Metadata.UID, "--namespace="+operatorNamespace)
 		return err
 	})
 	// Handshakes that fail are told by the member, at whatever level it likes.
 	s.announced = append(s.announced, "handshake", "certificate")
 	operators, err := s.operatorPods(s.ctx)
 	s.must(err)
-	for _, one := range callers(t, s.authorityOf("web"), s.authorityOf("other")) {
+	for _, one := range callers(t, s.authorityOf("web"), s.authorityOf("other"), namesake.authorityOf("web")) {
 		for _, port := range []int{dataPort, failureDetectionPort} {
 			if alert := s.refusedBy(pods[0].Status.PodIP, port, one.leaves); (alert == "") != one.taken {
 				t.Errorf("%s at port %d: alert %q", one.who, port, alert)

@@ -56,16 +56,59 @@ func (l *Ledger) Write(ctx context.Context, count int, addresses func() []string
 	})
 }
 
-// WriteUntil makes sessions at the addresses, one after another, until ctx ends; refusals are no error.
-func (l *Ledger) WriteUntil(ctx context.Context, addresses func() []string) {
+// Felt is what callers of a service felt over a while: how long the longest answered call took, and how many calls were
+// answered by a fault of the service (500 and up).
+type Felt struct {
+	Write, Read time.Duration
+	Calls       int
+	Faults      []string
+}
+
+// maxFaults bounds the answers that are kept.
+const maxFaults = 20
+
+// Add takes what another caller felt.
+func (f *Felt) Add(other Felt) {
+	f.Write, f.Read, f.Calls = max(f.Write, other.Write), max(f.Read, other.Read), f.Calls+other.Calls
+	f.Faults = append(f.Faults, other.Faults...)
+}
+
+func (f *Felt) call(longest *time.Duration, call func() error) error {
+	began := time.Now()
+	err := call()
+	f.Calls++
+	var refused *Refused
+	switch {
+	case err == nil:
+		*longest = max(*longest, time.Since(began))
+	case errors.As(err, &refused) && refused.Status >= 500 && len(f.Faults) < maxFaults:
+		f.Faults = append(f.Faults, refused.Error())
+	}
+	return err
+}
+
+// WriteUntil makes sessions at the addresses, one after another, and reads each where the next one is made, until ctx
+// ends; refusals are no error. What was felt is of the calls that were answered: a pod that has gone answers none.
+func (l *Ledger) WriteUntil(ctx context.Context, addresses func() []string) (felt Felt) {
 	for ctx.Err() == nil {
-		all := addresses()
-		if len(all) > 0 {
-			session, err := l.client.Login(ctx, all[rand.IntN(len(all))], l.name())
+		if all := addresses(); len(all) > 0 {
+			session := Session{User: l.name()}
+			at := rand.IntN(len(all))
+			err := felt.call(&felt.Write, func() (err error) {
+				session, err = l.client.Login(ctx, all[at], session.User)
+				return err
+			})
 			if err == nil {
 				l.mu.Lock()
 				l.sessions = append(l.sessions, session)
 				l.mu.Unlock()
+				// One that is answered 401 here is lost, and shows at the check.
+				err = felt.call(&felt.Read, func() error {
+					_, err := l.client.Read(ctx, all[(at+1)%len(all)], session.Cookie)
+					return err
+				})
+			}
+			if err == nil {
 				continue
 			}
 		}
@@ -74,6 +117,7 @@ func (l *Ledger) WriteUntil(ctx context.Context, addresses func() []string) {
 		case <-time.After(retryPause):
 		}
 	}
+	return felt
 }
 
 // Check reads every session at one of the addresses, each at another one, and tells all that are lost or wrong.

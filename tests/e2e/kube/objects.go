@@ -11,6 +11,7 @@ type Metadata struct {
 	UID               string            `json:"uid"`
 	Labels            map[string]string `json:"labels"`
 	Annotations       map[string]string `json:"annotations"`
+	CreationTimestamp time.Time         `json:"creationTimestamp"`
 	DeletionTimestamp *time.Time        `json:"deletionTimestamp"`
 }
 
@@ -43,6 +44,11 @@ type ContainerStatus struct {
 	Name         string `json:"name"`
 	Ready        bool   `json:"ready"`
 	RestartCount int    `json:"restartCount"`
+	State        struct {
+		Running *struct {
+			StartedAt time.Time `json:"startedAt"`
+		} `json:"running"`
+	} `json:"state"`
 }
 
 // Condition is of any object.
@@ -99,6 +105,16 @@ func (p *Pod) Ready() bool {
 	return false
 }
 
+// AppStarted is how long after the pod was created its first container ran, to the second; 0 while it doesn't.
+func (p *Pod) AppStarted() time.Duration {
+	for _, status := range p.Status.ContainerStatuses {
+		if status.State.Running != nil {
+			return status.State.Running.StartedAt.Sub(p.Metadata.CreationTimestamp)
+		}
+	}
+	return 0
+}
+
 // Sidecar is the injected container, or nil.
 func (p *Pod) Sidecar() *Container {
 	for i := range p.Spec.InitContainers {
@@ -152,6 +168,11 @@ type CacheCluster struct {
 			Total           int `json:"total"`
 			UnderReplicated int `json:"underReplicated"`
 		} `json:"segments"`
+		LastLoss *struct {
+			View     uint64 `json:"view"`
+			Segments int    `json:"segments"`
+			Seen     string `json:"seen"`
+		} `json:"lastLoss"`
 		Caches []struct {
 			Name     string `json:"name"`
 			Survives struct {

@@ -1,0 +1,60 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+
+	"example.com/sidegrid/e2e/app"
+	"example.com/sidegrid/e2e/kube"
+)
+
+// TestAllPodsGone: when the pods of all nodes die at once, the cluster forms again by itself, and says what was lost.
+func TestAllPodsGone(t *testing.T) {
+	w := startWeb(newSpace(t, "all-gone", faultWarnings, registryWarnings, []string{"every copy of"}), 200)
+	before, err := w.client.Cluster(w.ctx, w.pods[0].Status.PodIP)
+	w.must(err)
+	session, err := w.client.Login(w.ctx, w.pods[0].Status.PodIP, "ada")
+	w.must(err)
+
+	w.run("delete", "pod", "--selector=app=web", "--grace-period=0", "--force")
+	pods := w.settled("web", 3)
+
+	after, err := w.client.Cluster(w.ctx, pods[0].Status.PodIP)
+	w.must(err)
+	if after.View.Number <= before.View.Number {
+		t.Errorf("the view went from %d to %d", before.View.Number, after.View.Number)
+	}
+	_, err = w.client.Read(w.ctx, pods[1].Status.PodIP, session.Cookie)
+	var refused *app.Refused
+	if !errors.As(err, &refused) || refused.Status != http.StatusUnauthorized {
+		t.Errorf("a session that nobody held any more was answered: %v", err)
+	}
+	if _, err := w.client.Login(w.ctx, pods[2].Status.PodIP, "bob"); err != nil {
+		t.Error(err)
+	}
+	w.until(settleLimit, "the loss in status and events", func(ctx context.Context) error {
+		cluster, err := w.cacheCluster(ctx, "web")
+		if err != nil {
+			return err
+		}
+		loss := cluster.Status.LastLoss
+		if loss == nil || loss.Segments != cluster.Status.Segments.Total || loss.View <= before.View.Number {
+			return fmt.Errorf("lastLoss is %+v, of %d segments", loss, cluster.Status.Segments.Total)
+		}
+		var events kube.List[struct {
+			Reason string `json:"reason"`
+		}]
+		if err := w.kube.Get(ctx, &events, "events", "--namespace="+w.name, "--field-selector=involvedObject.name=web"); err != nil {
+			return err
+		}
+		for _, event := range events.Items {
+			if event.Reason == "DataLost" {
+				return nil
+			}
+		}
+		return fmt.Errorf("no event DataLost among %+v", events.Items)
+	})
+}
