@@ -68,6 +68,9 @@ pub struct CacheClusterSpec {
     /// How many members may go at once.
     #[serde(default)]
     pub disruption: DisruptionSpec,
+    /// Service meshes around the pods.
+    #[serde(default)]
+    pub mesh: MeshSpec,
 }
 
 /// One cache.
@@ -137,6 +140,13 @@ pub struct SidecarSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["Always", "IfNotPresent", "Never"]))]
     pub image_pull_policy: Option<String>,
+    /// Up to 8 Secrets of the pods' namespace with which the image is pulled, added to the pod's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 8),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub image_pull_secrets: Vec<PullSecret>,
     /// Its requests and limits, quantities as texts. None: small ones that keep the pod's quality of service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
@@ -147,6 +157,17 @@ pub struct SidecarSpec {
     /// The cache API for the pod's own containers.
     #[serde(default)]
     pub http: HttpSpec,
+}
+
+/// A Secret with which an image is pulled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PullSecret {
+    /// Its name: 1 to 253 lower-case letters, digits, `-` and `.`.
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+    )]
+    pub name: String,
 }
 
 /// The cache API.
@@ -323,6 +344,29 @@ impl Default for DisruptionSpec {
 
 const fn max_unavailable() -> u16 {
     1
+}
+
+/// Service meshes around the pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MeshSpec {
+    /// Whether annotations keep the sidecar's traffic with other members and with the operator out of Istio, and out of
+    /// Linkerd: `auto`, out of the one that is seen at the pod or its namespace; `always`, out of both, seen or not; or
+    /// `never`. With `tls.mode: disabled`, traffic with other members stays in the mesh, which has to encrypt it.
+    #[serde(default)]
+    pub istio: MeshMode,
+}
+
+/// When a pod's annotations keep a mesh away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MeshMode {
+    /// Where one is seen.
+    #[default]
+    Auto,
+    /// On every pod.
+    Always,
+    /// Not at all.
+    Never,
 }
 
 /// The definition as it is installed.

@@ -44,6 +44,12 @@ pub const RUN_VOLUME: (&str, &str) = ("sidegrid-run", "/run/sidegrid");
 pub const CONFIG_VOLUME: (&str, &str) = ("sidegrid-config", "/etc/sidegrid");
 /// Volume and folder of the sidecar's token; the file is `token`.
 pub const TOKEN_VOLUME: (&str, &str) = ("sidegrid-token", "/var/run/secrets/sidegrid.dev");
+/// Volume of the cache API's Unix socket, and its folder in the sidecar.
+pub const SOCKET_VOLUME: (&str, &str) = ("sidegrid-socket", "/run/sidegrid-socket");
+/// The folder of the cache API's Unix socket in the app's containers.
+pub const APP_SOCKET_FOLDER: &str = "/run/sidegrid";
+/// File name of the cache API's Unix socket in either folder.
+pub const SOCKET_FILE: &str = "http.sock";
 /// Key of the settings in the settings ConfigMap, and its file name.
 pub const SETTINGS_KEY: &str = "sidegrid.yaml";
 /// Key of the operator's authority in the settings ConfigMap, and its file name.

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use sidegrid_config::{Base, Settings, Sources};
 
 use crate::crd::{CacheCluster, CacheSpec, TlsMode};
-use crate::names::{AUTHORITY_KEY, CONFIG_VOLUME, REGISTRY_PORT, SERVICE, TOKEN_VOLUME};
+use crate::names::{AUTHORITY_KEY, CONFIG_VOLUME, REGISTRY_PORT, SERVICE, SOCKET_FILE, SOCKET_VOLUME, TOKEN_VOLUME};
 
 /// The settings file of `cluster`'s sidecars; `own_ns` is the operator's namespace. JSON text, hence YAML too. It
 /// holds nothing of one pod: that comes from the pod's environment, which outweighs the file.
@@ -22,8 +22,9 @@ pub fn file(cluster: &CacheCluster, own_ns: &str) -> String {
 pub fn check(cluster: &CacheCluster, own_ns: &str) -> Result<(), String> {
     let mut sets = Vec::new();
     leaves(&tree(cluster, own_ns), "", &mut sets);
-    // As the webhook adds it in each pod.
+    // As the webhook adds them in each pod.
     sets.push("member.podUid=of-each-pod".to_owned());
+    sets.push(format!("http.socket={}/{SOCKET_FILE}", SOCKET_VOLUME.1));
     match Settings::load(Sources { base: Base::Serve, file: None, env: Vec::new(), sets }) {
         Ok(_) => Ok(()),
         Err(faults) => Err(faults.to_string()),
@@ -110,6 +111,13 @@ mod tests {
         assert_eq!(read.caches["sessions"].max_bytes, Some(64 << 20));
         assert_eq!(read.caches["sessions"].when_full, sidegrid_config::WhenFull::Reject);
         assert_eq!(read.caches["config"].mode, sidegrid_config::Mode::Replicated);
+    }
+
+    /// Lock and control socket of a member are files that begin with the cluster's name.
+    #[test]
+    fn a_cluster_named_as_the_socket_is_not_in_its_way() {
+        let spec = serde_json::from_value(json!({"caches": {"a": {}}})).unwrap();
+        assert_eq!(check(&CacheCluster::new("http", spec), "s"), Ok(()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The injection webhook: puts the sidecar into every pod that is made with the label `sidegrid.dev/cluster`.
 //!
-//! Mutating, on the creation of pods. It answers from the request and one read of the CacheCluster, changes nothing
-//! anywhere, and so does the same for a dry run. [`inject()`] is the pure part.
+//! Mutating, on the creation of pods. It answers from the request, a read of the CacheCluster and, where a mesh may be
+//! around the pod, one of its Namespace; it changes nothing anywhere, and so does the same for a dry run. [`inject()`]
+//! is the pure part.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1, Operation};
 use kube::core::response::{Status, StatusSummary};
 use kube::{Api, Client};
@@ -23,17 +25,21 @@ use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::crd::CacheCluster;
 
+mod apps;
 mod checks;
 mod container;
 mod inject;
+mod mesh;
 mod patch;
 mod placement;
+mod port_list;
 mod refusal;
 mod resources;
 #[cfg(test)]
 mod tests;
 
 pub use inject::{InjectSettings, inject};
+pub use mesh::asks_namespace;
 pub use refusal::{Refusal, RefusalKind};
 
 /// Path of the webhook.
@@ -42,11 +48,11 @@ pub const PATH: &str = "/mutate";
 const MAX_BODY_BYTES: usize = 4 << 20;
 /// Requests answered at once; others wait for their turn.
 const CONCURRENCY: usize = 64;
-/// Longest time for reading the CacheCluster: less than the API server waits for a webhook.
+/// Longest time for all that is read for one pod: less than the API server waits for a webhook.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(4);
 
-/// Where CacheClusters are read.
-pub trait Clusters: Send + Sync + 'static {
+/// Where CacheClusters and Namespaces are read.
+pub trait Lookup: Send + Sync + 'static {
     /// Reads a CacheCluster; none when there is none of that name.
     ///
     /// # Errors
@@ -54,50 +60,71 @@ pub trait Clusters: Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// It may be dropped at any time: it only reads.
-    fn get(
+    fn cluster(
         &self,
         namespace: &str,
         name: &str,
     ) -> impl Future<Output = Result<Option<CacheCluster>, LookupError>> + Send;
+
+    /// Reads the metadata of a Namespace.
+    ///
+    /// # Errors
+    /// When it can't be read. That it isn't there is no answer either: a pod is being made in it.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time: it only reads.
+    fn namespace(&self, name: &str) -> impl Future<Output = Result<ObjectMeta, LookupError>> + Send;
 }
 
-/// A CacheCluster couldn't be read.
+/// What a pod needs couldn't be read.
 #[derive(Debug, Error)]
-#[error("the CacheCluster can't be read: {0}")]
-pub struct LookupError(#[from] pub Box<dyn std::error::Error + Send + Sync>);
+pub enum LookupError {
+    /// Not its CacheCluster.
+    #[error("the CacheCluster can't be read: {0}")]
+    Cluster(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Not its Namespace.
+    #[error("the Namespace can't be read: {0}")]
+    Namespace(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
 
-impl Clusters for Client {
-    async fn get(&self, namespace: &str, name: &str) -> Result<Option<CacheCluster>, LookupError> {
+impl Lookup for Client {
+    async fn cluster(&self, namespace: &str, name: &str) -> Result<Option<CacheCluster>, LookupError> {
         let clusters: Api<CacheCluster> = Api::namespaced(self.clone(), namespace);
-        clusters.get_opt(name).await.map_err(|error| LookupError(error.into()))
+        clusters.get_opt(name).await.map_err(|error| LookupError::Cluster(error.into()))
+    }
+
+    async fn namespace(&self, name: &str) -> Result<ObjectMeta, LookupError> {
+        let namespaces: Api<Namespace> = Api::all(self.clone());
+        let found = namespaces.get_metadata(name).await.map_err(|error| LookupError::Namespace(error.into()))?;
+        Ok(found.metadata)
     }
 }
 
 /// What the webhook answers from.
 #[derive(Clone, Debug)]
-pub struct WebhookState<C> {
-    clusters: C,
+pub struct WebhookState<L> {
+    lookup: L,
     settings: InjectSettings,
     patience: Duration,
 }
 
-impl<C: Clusters> WebhookState<C> {
-    /// Reads CacheClusters there, and injects with these settings.
-    pub fn new(clusters: C, settings: InjectSettings) -> WebhookState<C> {
-        WebhookState { clusters, settings, patience: LOOKUP_PATIENCE }
+impl<L: Lookup> WebhookState<L> {
+    /// Reads CacheClusters and Namespaces there, and injects with these settings.
+    pub fn new(lookup: L, settings: InjectSettings) -> WebhookState<L> {
+        WebhookState { lookup, settings, patience: LOOKUP_PATIENCE }
     }
 }
 
 /// The webhook at [`PATH`]. Bodies and requests at once are bounded; connections are the server's to bound.
-pub fn router<C: Clusters>(state: WebhookState<C>) -> Router {
+pub fn router<L: Lookup>(state: WebhookState<L>) -> Router {
     Router::new()
-        .route(PATH, post(mutate::<C>))
+        .route(PATH, post(mutate::<L>))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(GlobalConcurrencyLimitLayer::new(CONCURRENCY))
         .with_state(Arc::new(state))
 }
 
-async fn mutate<C: Clusters>(State(state): State<Arc<WebhookState<C>>>, body: Bytes) -> Response {
+async fn mutate<L: Lookup>(State(state): State<Arc<WebhookState<L>>>, body: Bytes) -> Response {
     match read(&body) {
         Ok(request) => {
             let answer = match review(&state, &request).await {
@@ -163,8 +190,8 @@ impl From<Refusal> for Denial {
     }
 }
 
-async fn review<C: Clusters>(
-    state: &WebhookState<C>,
+async fn review<L: Lookup>(
+    state: &WebhookState<L>,
     request: &AdmissionRequest<Pod>,
 ) -> Result<AdmissionResponse, Denial> {
     let answer = AdmissionResponse::from(request);
@@ -181,8 +208,9 @@ async fn review<C: Clusters>(
     let namespace = namespace.ok_or_else(|| missing("request.namespace", "send the pod's namespace"))?;
     let pod_name = pod.metadata.name.as_deref().or(pod.metadata.generate_name.as_deref()).unwrap_or_default();
 
-    let cluster = look_up(state, namespace, name).await?;
-    let injected = cluster.and_then(|cluster| inject(pod, &cluster, &state.settings)).map_err(|refusal| {
+    let found = look_up(state, pod, namespace, name).await?;
+    let injected = found.and_then(|found| inject(pod, &found.cluster, found.namespace.as_ref(), &state.settings));
+    let injected = injected.map_err(|refusal| {
         let (reason, dry_run) = (refusal.reason(), request.dry_run);
         tracing::info!(namespace, pod = pod_name, cluster = name, reason, dry_run, %refusal, "refused a pod");
         Denial::from(refusal)
@@ -192,19 +220,33 @@ async fn review<C: Clusters>(
     if patch.0.is_empty() { Ok(answer) } else { answer.with_patch(patch).map_err(internal) }
 }
 
-/// Reads the CacheCluster; inside, that there is none.
-async fn look_up<C: Clusters>(
-    state: &WebhookState<C>,
+/// What injection needs beside the request.
+struct Found {
+    cluster: CacheCluster,
+    /// The metadata of the pod's Namespace, where it is needed.
+    namespace: Option<ObjectMeta>,
+}
+
+/// Reads what injection needs; inside, that there is no such CacheCluster.
+async fn look_up<L: Lookup>(
+    state: &WebhookState<L>,
+    pod: &Pod,
     namespace: &str,
     name: &str,
-) -> Result<Result<CacheCluster, Refusal>, Denial> {
+) -> Result<Result<Found, Refusal>, Denial> {
     let unavailable = |message: String| {
-        tracing::warn!(namespace, cluster = name, %message, "a pod waits for its CacheCluster to be read");
+        tracing::warn!(namespace, cluster = name, %message, "a pod waits for what it needs to be read");
         Denial { code: 503, reason: "ServiceUnavailable", message: format!("{message}; try again") }
     };
+    let reading = async {
+        let Some(cluster) = state.lookup.cluster(namespace, name).await? else { return Ok(None) };
+        let is_needed = asks_namespace(pod, &cluster);
+        let of_pod = if is_needed { Some(state.lookup.namespace(namespace).await?) } else { None };
+        Ok::<_, LookupError>(Some(Found { cluster, namespace: of_pod }))
+    };
     // Cancel safe: it only reads.
-    match tokio::time::timeout(state.patience, state.clusters.get(namespace, name)).await {
-        Ok(Ok(Some(cluster))) => Ok(Ok(cluster)),
+    match tokio::time::timeout(state.patience, reading).await {
+        Ok(Ok(Some(found))) => Ok(Ok(found)),
         Ok(Ok(None)) => Ok(Err(Refusal::new(
             RefusalKind::NoCluster,
             refusal::keyed("labels", crate::names::CLUSTER_LABEL),
@@ -212,7 +254,10 @@ async fn look_up<C: Clusters>(
             "create it there, or name another one",
         ))),
         Ok(Err(error)) => Err(unavailable(error.to_string())),
-        Err(_) => Err(unavailable(format!("CacheCluster {name:?} wasn't read within {:?}", state.patience))),
+        Err(_) => Err(unavailable(format!(
+            "CacheCluster {name:?}, or the Namespace {namespace:?} for a mesh, wasn't read within {:?}",
+            state.patience
+        ))),
     }
 }
 

@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::*;
 
 fn repository() -> PathBuf {
@@ -61,7 +63,7 @@ fn an_empty_spec_gets_the_defaults_in_the_schema_and_in_the_types() {
     assert_eq!(asked.network, NetworkSpec { data_port: 7800, failure_detection_port: 57800 });
     assert_eq!(asked.sidecar.http.port, 7080);
     let spec = &schema()["properties"]["spec"]["properties"];
-    for group in ["sidecar", "topology", "tls", "network", "disruption"] {
+    for group in ["sidecar", "topology", "tls", "network", "disruption", "mesh"] {
         let types = serde_json::to_value(&asked).unwrap()[group].clone();
         assert_eq!(spec[group]["default"], types, "{group}");
     }
@@ -78,4 +80,10 @@ fn what_rules_walk_over_is_bounded() {
     let owners = &spec["caches"]["additionalProperties"]["properties"]["owners"];
     assert_eq!((owners["minimum"].as_f64(), owners["maximum"].as_f64()), (Some(1.0), Some(64.0)));
     assert_eq!(spec["sidecar"]["properties"]["logLevel"]["enum"][0], "error");
+    let secrets = &spec["sidecar"]["properties"]["imagePullSecrets"];
+    assert_eq!((&secrets["maxItems"], &secrets["x-kubernetes-list-type"]), (&json!(8), &json!("map")));
+    let name = &secrets["items"]["properties"]["name"];
+    assert_eq!((&name["minLength"], &name["maxLength"]), (&json!(1), &json!(253)));
+    assert!(name["pattern"].is_string());
+    assert_eq!(spec["mesh"]["properties"]["istio"]["enum"], json!(["auto", "always", "never"]));
 }

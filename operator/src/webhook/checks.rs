@@ -51,6 +51,12 @@ pub(super) fn is_ours(container: &Container) -> bool {
     container.name == names::CONTAINER && is_native_sidecar(container)
 }
 
+/// Whether the sidecar that is in the pod has the socket volume; one that an older operator injected has none.
+pub(super) fn shares_socket(spec: &PodSpec) -> bool {
+    let mut mounts = init_containers(spec).filter(|c| is_ours(c)).flat_map(|c| c.volume_mounts.iter().flatten());
+    mounts.any(|mount| mount.name == names::SOCKET_VOLUME.0)
+}
+
 /// Whether an init container runs beside the app's containers.
 pub(super) fn is_native_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
@@ -152,7 +158,7 @@ fn taken_names(spec: &PodSpec) -> Result<(), Refusal> {
             return taken(format!("{field}.name"), &container.name);
         }
     }
-    let ours = [names::RUN_VOLUME.0, names::CONFIG_VOLUME.0, names::TOKEN_VOLUME.0];
+    let ours = [names::RUN_VOLUME.0, names::SOCKET_VOLUME.0, names::CONFIG_VOLUME.0, names::TOKEN_VOLUME.0];
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         if ours.contains(&volume.name.as_str()) {
             return taken(format!("spec.volumes[{index}].name"), &volume.name);

@@ -20,7 +20,7 @@ const PROGRAM: &str = "/sidegrid";
 const USER: i64 = 65_532;
 /// Life of the sidecar's token in seconds; the kubelet renews it at four fifths.
 const TOKEN_SECONDS: i64 = 3_600;
-/// The run folder holds sockets and a lock.
+/// The folders of run and socket volume hold sockets and a lock.
 const RUN_BYTES: &str = "1Mi";
 /// Grace of a pod that sets none, in seconds.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -63,6 +63,7 @@ pub(super) fn container(
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(vec![
             mount(names::RUN_VOLUME, false),
+            mount(names::SOCKET_VOLUME, false),
             mount(names::CONFIG_VOLUME, true),
             mount(names::TOKEN_VOLUME, true),
         ]),
@@ -70,7 +71,7 @@ pub(super) fn container(
     }
 }
 
-/// The volumes that the sidecar mounts, and nobody else.
+/// The volumes that the sidecar mounts; the app's containers share the one of the socket alone.
 pub(super) fn volumes(cluster: &CacheCluster) -> Vec<Volume> {
     let named = |(name, _): (&str, &str)| Volume { name: name.to_owned(), ..Volume::default() };
     let settings = names::settings_config_map(cluster.metadata.name.as_deref().unwrap_or_default());
@@ -79,14 +80,16 @@ pub(super) fn volumes(cluster: &CacheCluster) -> Vec<Volume> {
         expiration_seconds: Some(TOKEN_SECONDS),
         path: "token".to_owned(),
     };
+    let empty = |volume| Volume {
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(Quantity(RUN_BYTES.to_owned())),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..named(volume)
+    };
     vec![
-        Volume {
-            empty_dir: Some(EmptyDirVolumeSource {
-                size_limit: Some(Quantity(RUN_BYTES.to_owned())),
-                ..EmptyDirVolumeSource::default()
-            }),
-            ..named(names::RUN_VOLUME)
-        },
+        empty(names::RUN_VOLUME),
+        empty(names::SOCKET_VOLUME),
         Volume {
             config_map: Some(ConfigMapVolumeSource { name: settings, ..ConfigMapVolumeSource::default() }),
             ..named(names::CONFIG_VOLUME)
@@ -129,6 +132,7 @@ fn environment(role: Role) -> Vec<EnvVar> {
         field("SIDEGRID_NETWORK_BIND_ADDRESS", "status.podIP"),
         plain("SIDEGRID_MEMBER_ROLE", role.word()),
         plain("SIDEGRID_LOG_FORMAT", "json"),
+        plain("SIDEGRID_HTTP_SOCKET", &format!("{}/{}", names::SOCKET_VOLUME.1, names::SOCKET_FILE)),
     ]
 }
 
@@ -176,7 +180,8 @@ fn security() -> SecurityContext {
     }
 }
 
-fn mount((name, path): (&str, &str), read_only: bool) -> VolumeMount {
+/// A volume at this path.
+pub(super) fn mount((name, path): (&str, &str), read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

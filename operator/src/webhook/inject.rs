@@ -1,14 +1,12 @@
 //! What injection makes of a pod.
 
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
+use k8s_openapi::api::core::v1::{LocalObjectReference, Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::refusal::keyed;
-use super::{Refusal, RefusalKind, checks, container, placement};
-use crate::crd::CacheCluster;
+use super::{Refusal, RefusalKind, apps, checks, container, mesh, placement};
+use crate::crd::{CacheCluster, PullSecret};
 use crate::names;
-
-/// Tells the app where the cache API is.
-const URL_VARIABLE: &str = "SIDEGRID_URL";
 
 /// What injection needs to know beside pod and CacheCluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,11 +54,18 @@ pub(super) enum Readiness {
 }
 
 /// The pod with the sidecar in it. A pod that has it already is the same again, except for app containers that came in
-/// later and don't know the cache API's address. Pure: it reads no clock, network or random number.
+/// later and don't know the cache API's address, and for a mesh that is seen only now. `namespace` is the metadata of
+/// the pod's Namespace, where [`super::asks_namespace`] says that it is needed. Pure: it reads no clock, network or
+/// random number.
 ///
 /// # Errors
 /// Why the sidecar can't go into this pod, with the field at fault.
-pub fn inject(pod: &Pod, cluster: &CacheCluster, settings: &InjectSettings) -> Result<Pod, Refusal> {
+pub fn inject(
+    pod: &Pod,
+    cluster: &CacheCluster,
+    namespace: Option<&ObjectMeta>,
+    settings: &InjectSettings,
+) -> Result<Pod, Refusal> {
     let Some(spec) = &pod.spec else {
         return Err(Refusal::new(RefusalKind::Unreadable, "spec", "is missing", "send a pod"));
     };
@@ -70,7 +75,9 @@ pub fn inject(pod: &Pod, cluster: &CacheCluster, settings: &InjectSettings) -> R
     let sidecar = container::container(spec, cluster, settings, role, readiness);
 
     let (mut pod, mut spec) = (pod.clone(), spec.clone());
-    tell_apps(&mut spec.containers, spec.init_containers.iter_mut().flatten(), cluster);
+    let shares_socket = !is_injected || checks::shares_socket(&spec);
+    apps::tell(&mut spec, cluster, shares_socket);
+    add_pull_secrets(&mut spec, cluster);
     if role == Role::Member {
         placement::place(&mut spec, cluster);
     } else {
@@ -85,24 +92,17 @@ pub fn inject(pod: &Pod, cluster: &CacheCluster, settings: &InjectSettings) -> R
         annotations.insert(names::INJECTED_ANNOTATION.to_owned(), settings.version.clone());
     }
     pod.spec = Some(spec);
+    mesh::keep_out(&mut pod, cluster, namespace);
     Ok(pod)
 }
 
-/// Tells the app's containers, and other native sidecars, where the cache API is, unless they have been told.
-fn tell_apps<'a>(
-    containers: &'a mut [Container],
-    init: impl Iterator<Item = &'a mut Container>,
-    cluster: &CacheCluster,
-) {
-    let sidecars = init.filter(|container| checks::is_native_sidecar(container));
-    for container in containers.iter_mut().chain(sidecars).filter(|container| container.name != names::CONTAINER) {
-        if container.env.iter().flatten().any(|variable| variable.name == URL_VARIABLE) {
-            continue;
+/// Adds the CacheCluster's pull secrets that the pod doesn't have. The service account's are there already: the API
+/// server adds them before it asks webhooks, to pods without any.
+fn add_pull_secrets(spec: &mut PodSpec, cluster: &CacheCluster) {
+    for PullSecret { name } in &cluster.spec.sidecar.image_pull_secrets {
+        if spec.image_pull_secrets.iter().flatten().all(|secret| secret.name != *name) {
+            spec.image_pull_secrets.get_or_insert_default().push(LocalObjectReference { name: name.clone() });
         }
-        let url = format!("http://127.0.0.1:{}", cluster.spec.sidecar.http.port);
-        // At the end: the places of the app's own variables stay, and with them what a JSON patch says of them.
-        let variable = EnvVar { name: URL_VARIABLE.to_owned(), value: Some(url), ..EnvVar::default() };
-        container.env.get_or_insert_default().push(variable);
     }
 }
 

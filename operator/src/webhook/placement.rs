@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use super::checks;
+use super::{checks, port_list};
 use crate::crd::{AntiAffinity, CacheCluster};
 use crate::names;
 
@@ -74,18 +74,6 @@ pub(super) fn reserve_ports(spec: &mut PodSpec, cluster: &CacheCluster) {
         sysctls.len() - 1
     });
     for port in ports {
-        let value = &mut sysctls[index].value;
-        if !is_covered(value, port) {
-            *value = if value.trim().is_empty() { port.to_string() } else { format!("{value},{port}") };
-        }
+        port_list::add(&mut sysctls[index].value, port);
     }
-}
-
-/// Whether a list such as `8080,9148-9150` has this port.
-fn is_covered(list: &str, port: u16) -> bool {
-    list.split(',').any(|part| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.trim().parse::<u16>().ok();
-        number(first).is_some_and(|first| first <= port) && number(last).is_some_and(|last| port <= last)
-    })
 }

@@ -8,6 +8,7 @@ use crate::crd::CacheCluster;
 
 mod handler;
 mod injected;
+mod meshed;
 mod properties;
 mod refused;
 
@@ -54,7 +55,7 @@ fn merge(into: &mut Value, changes: Value) {
 }
 
 fn injected(changes: Value, cluster: &CacheCluster) -> Pod {
-    inject(&pod(changes), cluster, &settings()).unwrap()
+    inject(&pod(changes), cluster, None, &settings()).unwrap()
 }
 
 fn spec(pod: &Pod) -> &PodSpec {

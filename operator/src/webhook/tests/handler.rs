@@ -5,22 +5,34 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
-use crate::webhook::{Clusters, LookupError, PATH, WebhookState, router};
+use crate::fake_api::FakeApi;
+use crate::webhook::{Lookup, LookupError, PATH, WebhookState, router};
 
-/// One CacheCluster, `web` in namespace `shop`; namespace `down` can't be read, `slow` doesn't answer.
+/// One CacheCluster, `web`, in these namespaces. Of namespace `down` and `slow` it can't be read or there is no answer,
+/// of `shop-down` and `shop-slow` the same is so of the Namespace alone. `shop-mesh` is in Istio.
 struct One;
 
-impl Clusters for One {
-    async fn get(&self, namespace: &str, name: &str) -> Result<Option<CacheCluster>, LookupError> {
+impl Lookup for One {
+    async fn cluster(&self, namespace: &str, name: &str) -> Result<Option<CacheCluster>, LookupError> {
         match (namespace, name) {
-            ("shop", "web") => Ok(Some(cluster())),
-            ("down", _) => Err(LookupError("connection refused".into())),
+            ("shop" | "shop-down" | "shop-slow" | "shop-mesh", "web") => Ok(Some(cluster())),
+            ("down", _) => Err(LookupError::Cluster("connection refused".into())),
             ("slow", _) => std::future::pending().await,
             _ => Ok(None),
+        }
+    }
+
+    async fn namespace(&self, name: &str) -> Result<ObjectMeta, LookupError> {
+        match name {
+            "shop" => Ok(ObjectMeta::default()),
+            "shop-mesh" => Ok(serde_json::from_value(json!({"labels": {"istio-injection": "enabled"}})).unwrap()),
+            "shop-slow" => std::future::pending().await,
+            _ => Err(LookupError::Namespace("connection lost".into())),
         }
     }
 }
@@ -117,7 +129,8 @@ async fn refusals_tell_code_field_and_fix() {
         (json!({"object": {"spec": 7}}), 400, "no AdmissionReview of a pod"),
         (json!({"namespace": null}), 400, "request.namespace: is missing"),
         (json!({"operation": "FLY"}), 400, "no AdmissionReview of a pod"),
-        (json!({"namespace": "down"}), 503, "connection refused; try again"),
+        (json!({"namespace": "down"}), 503, "the CacheCluster can't be read: connection refused; try again"),
+        (json!({"namespace": "shop-down"}), 503, "the Namespace can't be read: connection lost; try again"),
     ] {
         let answer = answer(changes.clone()).await;
         assert_eq!(answer["allowed"], false, "{changes}");
@@ -128,9 +141,37 @@ async fn refusals_tell_code_field_and_fix() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_is_not_read_in_time_is_asked_for_again() {
-    let answer = answer(json!({"namespace": "slow"})).await;
-    assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(503)));
+async fn what_is_not_read_in_time_is_asked_for_again() {
+    for namespace in ["slow", "shop-slow"] {
+        let answer = answer(json!({"namespace": namespace})).await;
+        assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(503)), "{namespace}");
+    }
+}
+
+#[tokio::test]
+async fn the_namespace_is_read_for_pods_that_leave_a_mesh_to_it_alone() {
+    let meshed = answer(json!({"namespace": "shop-mesh"})).await;
+    let text = serde_json::to_string(&patch_of(&meshed)).unwrap();
+    assert!(text.contains("excludeInboundPorts") && !text.contains("linkerd"), "{text}");
+    // These would be refused if it were asked for their Namespace.
+    let decided = json!({"metadata": {"labels": {"sidecar.istio.io/inject": "true"}}});
+    assert_eq!(answer(json!({"namespace": "shop-down", "object": decided})).await["allowed"], true);
+}
+
+#[tokio::test]
+async fn the_api_server_is_asked_for_cluster_and_namespace() {
+    let (clusters, namespaces) = ("/apis/sidegrid.dev/v1alpha1/namespaces/shop/cacheclusters", "/api/v1/namespaces");
+    let api = FakeApi::with(&[clusters, namespaces]);
+    let client = api.client();
+    assert!(client.cluster("shop", "web").await.unwrap().is_none());
+    api.put(&format!("{clusters}/web"), serde_json::to_value(cluster()).unwrap());
+    assert_eq!(client.cluster("shop", "web").await.unwrap().unwrap().spec, cluster().spec);
+    assert!(matches!(client.namespace("shop").await, Err(LookupError::Namespace(_))));
+    let labels = json!({"name": "shop", "labels": {"istio-injection": "enabled"}});
+    api.put(&format!("{namespaces}/shop"), json!({"apiVersion": "v1", "kind": "Namespace", "metadata": labels}));
+    let found = client.namespace("shop").await.unwrap();
+    assert_eq!(found.labels.unwrap()["istio-injection"], "enabled");
+    api.done();
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! What injection adds.
 
+use k8s_openapi::api::core::v1::EnvVar;
 use serde_json::{Value, json};
+use sidegrid_config::{Settings, Sources};
 
 use super::*;
 
@@ -25,6 +27,7 @@ fn the_sidecar_is_the_first_init_container_and_a_native_one() {
             {"name": "SIDEGRID_NETWORK_BIND_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "SIDEGRID_MEMBER_ROLE", "value": "member"},
             {"name": "SIDEGRID_LOG_FORMAT", "value": "json"},
+            {"name": "SIDEGRID_HTTP_SOCKET", "value": "/run/sidegrid-socket/http.sock"},
         ],
         "ports": [
             {"name": "sidegrid-data", "containerPort": 7800, "protocol": "TCP"},
@@ -57,6 +60,7 @@ fn the_sidecar_is_the_first_init_container_and_a_native_one() {
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "sidegrid-run", "mountPath": "/run/sidegrid"},
+            {"name": "sidegrid-socket", "mountPath": "/run/sidegrid-socket"},
             {"name": "sidegrid-config", "mountPath": "/etc/sidegrid", "readOnly": true},
             {"name": "sidegrid-token", "mountPath": "/var/run/secrets/sidegrid.dev", "readOnly": true},
         ],
@@ -66,18 +70,34 @@ fn the_sidecar_is_the_first_init_container_and_a_native_one() {
 }
 
 #[test]
-fn volumes_carry_settings_and_a_token_for_the_sidecar_alone() {
+fn a_sidecar_understands_its_environment() {
+    let pod = injected(json!({}), &cluster());
+    let value = |variable: &EnvVar| match variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref()) {
+        Some(field) if field.field_path == "status.podIP" => "10.0.0.1".to_owned(),
+        Some(_) => "of-each-pod".to_owned(),
+        None => variable.value.clone().unwrap(),
+    };
+    let env = sidecar(&pod).env.iter().flatten().map(|variable| (variable.name.clone(), value(variable))).collect();
+    let read = Settings::load(Sources { env, ..Sources::default() }).unwrap().settings;
+    assert_eq!(read.http.socket.unwrap().to_str(), Some("/run/sidegrid-socket/http.sock"));
+    assert_eq!(read.network.bind_address.to_string(), "10.0.0.1");
+}
+
+#[test]
+fn volumes_carry_settings_a_socket_and_a_token_for_the_sidecar_alone() {
     let pod = injected(json!({"spec": {"volumes": [{"name": "data", "emptyDir": {}}]}}), &cluster());
     let expected = json!([
         {"name": "data", "emptyDir": {}},
         {"name": "sidegrid-run", "emptyDir": {"sizeLimit": "1Mi"}},
+        {"name": "sidegrid-socket", "emptyDir": {"sizeLimit": "1Mi"}},
         {"name": "sidegrid-config", "configMap": {"name": "web-sidegrid"}},
         {"name": "sidegrid-token", "projected": {"sources": [
             {"serviceAccountToken": {"audience": "sidegrid", "path": "token", "expirationSeconds": 3600}},
         ]}},
     ]);
     assert_eq!(at(&pod, "/spec/volumes"), expected);
-    assert_eq!(at(&pod, "/spec/containers/0/volumeMounts"), Value::Null);
+    let shared = json!([{"name": "sidegrid-socket", "mountPath": "/run/sidegrid", "readOnly": true}]);
+    assert_eq!(at(&pod, "/spec/containers/0/volumeMounts"), shared);
 }
 
 #[test]
@@ -118,10 +138,68 @@ fn app_containers_and_native_sidecars_are_told_the_address_unless_they_have_one(
     }});
     let pod = injected(changes, &cluster());
     let url = json!({"name": "SIDEGRID_URL", "value": "http://127.0.0.1:7080"});
-    assert_eq!(at(&pod, "/spec/containers/0/env"), json!([{"name": "A", "value": "1"}, url]));
-    assert_eq!(at(&pod, "/spec/containers/1/env"), json!([{"name": "SIDEGRID_URL", "value": "http://elsewhere"}]));
+    let own = json!({"name": "SIDEGRID_URL", "value": "http://elsewhere"});
+    assert_eq!(at(&pod, "/spec/containers/0/env"), json!([{"name": "A", "value": "1"}, url, socket()]));
+    assert_eq!(at(&pod, "/spec/containers/1/env"), json!([own, socket()]));
     assert_eq!(at(&pod, "/spec/initContainers/1/env"), Value::Null);
-    assert_eq!(at(&pod, "/spec/initContainers/2/env"), json!([url]));
+    assert_eq!(at(&pod, "/spec/initContainers/1/volumeMounts"), Value::Null);
+    assert_eq!(at(&pod, "/spec/initContainers/2/env"), json!([url, socket()]));
+    assert_eq!(at(&pod, "/spec/initContainers/2/volumeMounts/0/mountPath"), "/run/sidegrid");
+}
+
+/// The variable that tells the socket.
+fn socket() -> Value {
+    json!({"name": "SIDEGRID_SOCKET", "value": "/run/sidegrid/http.sock"})
+}
+
+/// Environment and mounts of the app's container, which has these of its own.
+fn told(env: Value, mounts: Value) -> (Value, Value) {
+    let app = json!({"name": "app", "image": "a:1", "env": env, "volumeMounts": mounts});
+    let pod = injected(json!({"spec": {"containers": [app]}}), &cluster());
+    (at(&pod, "/spec/containers/0/env"), at(&pod, "/spec/containers/0/volumeMounts"))
+}
+
+#[test]
+fn a_container_with_something_where_the_socket_goes_keeps_it_and_is_told_no_socket() {
+    for path in ["/run/sidegrid", "/run", "/run/sidegrid/deeper", "/var/run/"] {
+        let own = json!([{"name": "own", "mountPath": path}]);
+        let (env, mounts) = told(Value::Null, own.clone());
+        assert_eq!((env.as_array().unwrap().len(), mounts), (1, own), "{path}");
+    }
+    let device = json!({"name": "app", "volumeDevices": [{"name": "disk", "devicePath": "/run/sidegrid"}]});
+    let pod = injected(json!({"spec": {"containers": [device]}}), &cluster());
+    assert_eq!(at(&pod, "/spec/containers/0/volumeMounts"), Value::Null);
+
+    let beside = json!([{"name": "own", "mountPath": "/"}, {"name": "own", "mountPath": "/run/other"}]);
+    let (env, mounts) = told(Value::Null, beside);
+    assert_eq!((&env[1], &mounts[2]["mountPath"]), (&socket(), &json!("/run/sidegrid")));
+
+    let own = json!([{"name": "SIDEGRID_SOCKET", "value": "/elsewhere"}]);
+    let (env, _) = told(own.clone(), Value::Null);
+    assert_eq!((&env[0], env.as_array().unwrap().len()), (&own[0], 2));
+}
+
+#[test]
+fn beside_a_sidecar_without_the_socket_volume_nobody_is_told_a_socket() {
+    let mut pod = injected(json!({}), &cluster());
+    let spec = pod.spec.as_mut().unwrap();
+    let sidecar = &mut spec.init_containers.as_mut().unwrap()[0];
+    sidecar.volume_mounts.as_mut().unwrap().retain(|mount| mount.name != "sidegrid-socket");
+    spec.containers = serde_json::from_value(json!([{"name": "app"}])).unwrap();
+    let again = inject(&pod, &cluster(), None, &settings()).unwrap();
+    assert_eq!(at(&again, "/spec/containers/0/env/0/name"), "SIDEGRID_URL");
+    assert_eq!(at(&again, "/spec/containers/0/env/1"), Value::Null);
+    assert_eq!(at(&again, "/spec/containers/0/volumeMounts"), Value::Null);
+}
+
+#[test]
+fn pull_secrets_are_added_to_the_pods_own() {
+    let cluster = cluster_with("web", json!({"sidecar": {"imagePullSecrets": [{"name": "a"}, {"name": "b"}]}}));
+    let secrets =
+        |own: Value| at(&injected(json!({"spec": {"imagePullSecrets": own}}), &cluster), "/spec/imagePullSecrets");
+    assert_eq!(secrets(Value::Null), json!([{"name": "a"}, {"name": "b"}]));
+    assert_eq!(secrets(json!([{"name": "b"}, {"name": "c"}])), json!([{"name": "b"}, {"name": "c"}, {"name": "a"}]));
+    assert_eq!(at(&injected(json!({}), &super::cluster()), "/spec/imagePullSecrets"), Value::Null);
 }
 
 #[test]
@@ -267,7 +345,7 @@ fn a_container_that_came_in_later_is_told_the_address() {
     let late = serde_json::from_value(json!({"name": "late", "image": "l:1"})).unwrap();
     pod.spec.as_mut().unwrap().containers.push(late);
     let newer = InjectSettings { image: "other:9".into(), version: "0.2.0".into() };
-    let again = inject(&pod, &cluster(), &newer).unwrap();
+    let again = inject(&pod, &cluster(), None, &newer).unwrap();
     assert_eq!(at(&again, "/spec/containers/1/env/0/name"), "SIDEGRID_URL");
     // The sidecar itself stays as the operator that injected it made it.
     assert_eq!(sidecar(&again), sidecar(&pod));

@@ -10,7 +10,7 @@ type Case = (Value, RefusalKind, &'static str);
 
 fn must_refuse(cases: impl IntoIterator<Item = Case>) {
     for (changes, kind, message) in cases {
-        let refusal = inject(&pod(changes.clone()), &cluster(), &settings()).unwrap_err();
+        let refusal = inject(&pod(changes.clone()), &cluster(), None, &settings()).unwrap_err();
         assert_eq!(refusal.kind, kind, "{changes} {refusal}");
         assert!(refusal.to_string().starts_with(message), "{changes} {refusal}");
         assert_eq!(refusal.code(), if kind == RefusalKind::HostNetwork { 403 } else { 422 });
@@ -77,6 +77,7 @@ fn a_taken_name_is_refused_by_its_field() {
             "spec.initContainers[0].name: ",
         ),
         (volume("sidegrid-run"), NameTaken, "spec.volumes[1].name: "),
+        (volume("sidegrid-socket"), NameTaken, "spec.volumes[1].name: the name \"sidegrid-socket\" is the injected"),
         (volume("sidegrid-config"), NameTaken, "spec.volumes[1].name: "),
         (volume("sidegrid-token"), NameTaken, "spec.volumes[1].name: "),
     ]);
@@ -129,7 +130,7 @@ fn what_only_looks_like_a_clash_is_let_in() {
 fn a_cluster_that_is_being_deleted_takes_no_new_pods() {
     let mut cluster = cluster();
     cluster.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-    let refusal = inject(&pod(json!({})), &cluster, &settings()).unwrap_err();
+    let refusal = inject(&pod(json!({})), &cluster, None, &settings()).unwrap_err();
     assert_eq!((refusal.kind, refusal.code()), (RefusalKind::ClusterDeleted, 403));
 }
 
@@ -137,7 +138,7 @@ fn a_cluster_that_is_being_deleted_takes_no_new_pods() {
 fn an_injected_pod_copied_into_another_cluster_is_refused() {
     let mut pod = injected(json!({}), &cluster());
     pod.metadata.labels.as_mut().unwrap().insert("sidegrid.dev/cluster".into(), "other".into());
-    let refusal = inject(&pod, &cluster_with("other", json!({})), &settings()).unwrap_err();
+    let refusal = inject(&pod, &cluster_with("other", json!({})), None, &settings()).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::OtherCluster);
     assert!(refusal.to_string().contains("other-sidegrid"), "{refusal}");
 }
@@ -145,5 +146,5 @@ fn an_injected_pod_copied_into_another_cluster_is_refused() {
 #[test]
 fn a_pod_without_a_spec_is_refused() {
     let pod = Pod { spec: None, ..pod(json!({})) };
-    assert_eq!(inject(&pod, &cluster(), &settings()).unwrap_err().code(), 400);
+    assert_eq!(inject(&pod, &cluster(), None, &settings()).unwrap_err().code(), 400);
 }
