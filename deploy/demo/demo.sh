@@ -47,7 +47,6 @@ if [ "$cluster" = local ]; then
   KUBECONFIG=$("$program" --instance "$instance" kubeconfig)
   export KUBECONFIG
   bin=$("$program" build)
-  # kustomize edits below need the very version that was built.
   PATH=$bin:$PATH
   shown="KUBECONFIG=$KUBECONFIG $bin/kubectl"
 else
@@ -125,15 +124,22 @@ kubectl --namespace "$namespace" rollout status deployment/web --timeout="$patie
 rm -f "$jar"
 
 step "It works. Try next:"
-cat <<TRY
-  $shown -n $namespace get cachecluster web -o yaml          # members, nodes, what each cache survives
-  $shown -n $namespace get pods -o wide
-  $shown -n $namespace rollout restart deployment/web        # loses no session
-  $shown -n $namespace logs -l app=web -c sidegrid --tail=5  # the grid's own log
-  $shown explain cachecluster.spec.caches
-TRY
+try=(
+  "-n $namespace get cachecluster web -o yaml          # members, nodes, what each cache survives"
+  "-n $namespace get pods -o wide"
+  "-n $namespace rollout restart deployment/web        # loses no session"
+  "-n $namespace logs -l app=web -c sidegrid --tail=5  # the grid's own log"
+  "explain cachecluster.spec.caches"
+)
+printf "  $shown %s\n" "${try[@]}"
 if [ "$cluster" = local ]; then
-  if [ "${DEMO_EXIT:-}" = 1 ]; then exit 0; fi
+  if [ "${DEMO_EXIT:-}" = 1 ]; then
+    # Each as it was printed.
+    for line in "${try[@]}"; do
+      bash -c "$shown $line" >/dev/null || fail "what was printed does not work: $shown $line"
+    done
+    exit 0
+  fi
   trap - EXIT
   echo "  make demo-down                                             # ends it, and leaves nothing"
 else

@@ -70,7 +70,7 @@ pub enum AuthorityFault {
     /// The Secret is missing although the cluster's document is there. Another authority would split the cluster: its
     /// members would not know each other.
     #[error(
-        "Secret {name} is missing although its cluster's document is there; put it back from a backup, or delete ConfigMap {document} when no member runs"
+        "Secret {name} is missing although the cluster has had members; put it and ConfigMap {document} back from a backup, or delete the CacheCluster and its pods and make both anew"
     )]
     Lost {
         /// The Secret.
@@ -186,14 +186,20 @@ pub async fn read(client: &Client, own_ns: &str, uid: &str) -> Result<Option<Clu
 }
 
 /// Reads the authority of the CacheCluster with this uid, or makes it (some seconds of one processor, on a thread that
-/// may block).
+/// may block). With `had_members` it is not made: members run that trust the one that is missing, and whoever were
+/// certified by a new one would begin a second cluster beside theirs.
 ///
 /// # Errors
 /// [`AuthorityFault`].
 ///
 /// # Cancel safety
 /// It may or may not be made; the next call finds out.
-pub async fn ensure(client: &Client, own_ns: &str, uid: &str) -> Result<ClusterAuthority, AuthorityFault> {
+pub async fn ensure(
+    client: &Client,
+    own_ns: &str,
+    uid: &str,
+    had_members: bool,
+) -> Result<ClusterAuthority, AuthorityFault> {
     if let Some(there) = read(client, own_ns, uid).await? {
         return Ok(there);
     }
@@ -202,7 +208,7 @@ pub async fn ensure(client: &Client, own_ns: &str, uid: &str) -> Result<ClusterA
     let documents: Api<ConfigMap> = Api::namespaced(client.clone(), own_ns);
     let document = names::document_config_map(uid);
     let name = names::authority_secret(uid);
-    if kube_call::read(documents.get_metadata_opt(&document)).await.map_err(api)?.is_some() {
+    if had_members || kube_call::read(documents.get_metadata_opt(&document)).await.map_err(api)?.is_some() {
         return Err(AuthorityFault::Lost { name, document });
     }
     let made = tokio::task::spawn_blocking(move || Authority::generate(cluster, VALIDITY)).await;

@@ -260,13 +260,18 @@ impl Documents {
     }
 
     /// The mark as it is kept, live.
-    async fn newest_mark(&self, uid: &str) -> Result<Option<ViewNumber>, Fault> {
+    pub(crate) async fn newest_mark(&self, uid: &str) -> Result<Option<ViewNumber>, Fault> {
+        Ok(self.read_mark(uid).await?.0)
+    }
+
+    /// The mark, and the version of the object that it is on.
+    async fn read_mark(&self, uid: &str) -> Result<(Option<ViewNumber>, Option<String>), Fault> {
         let name = names::authority_secret(uid);
         let found = kube_call::read(self.secrets().get_metadata_opt(&name)).await.map_err(Fault::of_read)?;
-        let found = found.ok_or_else(|| Fault::UnknownCluster(uid.to_owned()))?;
+        let metadata = found.ok_or_else(|| Fault::UnknownCluster(uid.to_owned()))?.metadata;
         // A mark that can't be read says at least that there was a document.
         let number = |mark: &String| ViewNumber(mark.parse().unwrap_or_default());
-        Ok(found.metadata.annotations.and_then(|all| all.get(VIEW_ANNOTATION).map(number)))
+        Ok((metadata.annotations.and_then(|all| all.get(VIEW_ANNOTATION).map(number)), metadata.resource_version))
     }
 
     /// Marks the view as the newest that the document was seen with; makes no call when this replica knows it to be marked.
@@ -274,9 +279,11 @@ impl Documents {
         if self.marks().get(uid).is_some_and(|marked| *marked >= view) {
             return Ok(());
         }
-        let kept = self.newest_mark(uid).await?;
+        let (kept, version) = self.read_mark(uid).await?;
         if kept.is_none_or(|kept| kept < view) {
-            let patch = json!({"metadata": {"annotations": {VIEW_ANNOTATION: view.0.to_string()}}});
+            // With the version that was read, or another replica's newer mark would be overwritten.
+            let annotations = json!({VIEW_ANNOTATION: view.0.to_string()});
+            let patch = json!({"metadata": {"annotations": annotations, "resourceVersion": version}});
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
             let name = names::authority_secret(uid);
             let (secrets, patch) = (self.secrets(), Patch::Merge(patch));

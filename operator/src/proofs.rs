@@ -25,12 +25,26 @@ use crate::kube_call::{self, CallError};
 use crate::names::{CLUSTER_LABEL, CONTAINER};
 
 /// Pods looked at at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 64;
 /// Tries to store one pod's proofs; the members' own ways go on meanwhile.
 const TRIES: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(50);
-/// The kubelet's word for "I don't know what became of it", with an exit that it made up.
-const UNKNOWN: &str = "ContainerStatusUnknown";
+/// Words for "I don't know what became of it" with an exit that was made up: the kubelet's, and the runtime's for a
+/// container whose shim it has lost.
+const UNKNOWN: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
+/// The exit code that the runtime makes up then. The sidecar itself never ends with it.
+const MADE_UP_EXIT: i32 = 255;
+/// Between tries while the API server or the document is not to be had; a pod that is gone is told of once only.
+const RETRIES: [Duration; 8] = [
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+    Duration::from_secs(60),
+];
 
 /// A sidecar container that has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +62,8 @@ fn ended(pod: &Pod) -> Option<Ended> {
     let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
     let status = statuses.iter().find(|status| status.name == CONTAINER)?;
     let terminated = status.state.as_ref()?.terminated.as_ref()?;
-    if terminated.reason.as_deref() == Some(UNKNOWN) {
+    let made_up = terminated.reason.as_deref().is_some_and(|reason| UNKNOWN.contains(&reason));
+    if made_up || terminated.exit_code == MADE_UP_EXIT {
         return None;
     }
     let at = u64::try_from(terminated.finished_at.as_ref()?.0.as_nanosecond()).ok().filter(|at| *at > 0)?;
@@ -100,9 +115,7 @@ pub async fn watch(client: Client, own_ns: String, shutdown: CancellationToken) 
     let storing = ends.for_each_concurrent(AT_ONCE, |ended| {
         let (client, documents) = (&client, &documents);
         async move {
-            if let Err(error) = store(client, documents, &ended).await {
-                tracing::warn!(pod = ended.pod, namespace = ended.namespace, %error, "a proof can't be stored");
-            }
+            store_in_the_end(client, documents, &ended, &RETRIES).await;
         }
     });
     // Both branches are cancel safe.
@@ -121,6 +134,33 @@ enum ProofFault {
     Document(#[from] Fault),
     #[error("the document changes all the time")]
     Contended,
+}
+
+impl ProofFault {
+    /// Whether it may go away by itself; a document that is lost may come back (G-4).
+    const fn is_retryable(&self) -> bool {
+        match self {
+            ProofFault::Api(error) => matches!(error, CallError::Unavailable(_) | CallError::Unknown(_)),
+            ProofFault::Document(fault) => {
+                matches!(fault, Fault::Unavailable(_) | Fault::Unknown(_) | Fault::Lost(_))
+            }
+            ProofFault::Contended => true,
+        }
+    }
+}
+
+/// Stores the proof, trying again after each of these waits.
+async fn store_in_the_end(client: &Client, documents: &Documents, ended: &Ended, waits: &[Duration]) {
+    let mut waits = waits.iter();
+    while let Err(error) = store(client, documents, ended).await {
+        let (pod, namespace) = (&ended.pod, &ended.namespace);
+        let Some(wait) = waits.next().filter(|_| error.is_retryable()) else {
+            tracing::warn!(pod, namespace, %error, "a proof can't be stored");
+            return;
+        };
+        tracing::debug!(pod, namespace, %error, ?wait, "a proof can't be stored yet");
+        tokio::time::sleep(*wait).await;
+    }
 }
 
 /// Returns how many changes of the document were made: none or one.
@@ -164,7 +204,7 @@ async fn store(client: &Client, documents: &Documents, seen: &Ended) -> Result<u
 /// The document, if there is one to put proofs into.
 async fn readable(documents: &Documents, uid: &str) -> Result<Option<Document>, Fault> {
     match documents.read(uid).await {
-        Err(Fault::Lost(_) | Fault::UnknownCluster(_)) => Ok(None),
+        Err(Fault::UnknownCluster(_)) => Ok(None),
         other => other,
     }
 }

@@ -60,6 +60,13 @@ pub(crate) struct Target<'a> {
     pub(crate) uid: &'a str,
 }
 
+impl Target<'_> {
+    /// As far as its status tells.
+    fn had_no_members(&self) -> bool {
+        self.cluster.status.as_ref().is_none_or(|status| status.view == 0)
+    }
+}
+
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context").field("namespace", &self.own_ns).finish_non_exhaustive()
@@ -184,7 +191,8 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
     }
     steps::finalizer(&target).await?;
     let pods = pods(&target).await?;
-    let authority = crate::authority::ensure(&context.client, &context.own_ns, target.uid).await;
+    let had_members = !target.had_no_members();
+    let authority = crate::authority::ensure(&context.client, &context.own_ns, target.uid, had_members).await;
     let certificates = match &authority {
         Ok(_) => Fact::yes("AuthorityReady", "members are certified by the cluster's own authority"),
         Err(fault) => Fact::no("AuthorityUnavailable", fault.to_string()),
@@ -204,6 +212,12 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
     // The status is told also when a step failed: it says which.
     steps::status(&target, &pods, told, certificates, guarded).await?;
     authority?;
+    // Settings that only a person can mend keep nothing else from being looked at again.
+    if settings.as_ref().is_err_and(|fault| fault.class() == Class::Invalid) {
+        guard?;
+        context.metrics.reconciled(Class::Invalid.word());
+        return Ok(Action::requeue(soon.unwrap_or(AGAIN).min(AGAIN)));
+    }
     settings?;
     guard?;
     context.succeeded(target.uid);

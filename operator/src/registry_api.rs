@@ -22,11 +22,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::Method;
+use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use kube::Client;
-use sidegrid_net::service::TrustedClusters;
+use sidegrid_net::service::{Peer, TrustedClusters};
 use sidegrid_registry::DEADLINE_HEADER;
 use tokio::sync::Semaphore;
 
@@ -42,6 +43,8 @@ const MAX_REQUESTS: usize = 64;
 const REQUEST_TIME: Duration = Duration::from_secs(4);
 /// Largest body: a document twice, with room for its wrapping.
 const MAX_BODY: usize = 2 << 20;
+/// Largest body of a caller who has shown a token at most.
+const MAX_ENROL_BODY: usize = 16 << 10;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -110,7 +113,7 @@ impl RegistryState {
 /// The registry API's routes. To be served by [`serve`](crate::serving::serve), which tells the handlers who calls.
 pub fn router(state: RegistryState) -> Router {
     Router::new()
-        .route("/v1/enrol", post(enrol::enrol))
+        .route("/v1/enrol", post(enrol::enrol).layer(DefaultBodyLimit::max(MAX_ENROL_BODY)))
         .route("/v1/document", get(handlers::read).post(handlers::create).put(handlers::swap))
         .route("/v1/republish", post(handlers::republish))
         .fallback(|| async { Problem::not_found() })
@@ -124,6 +127,12 @@ pub fn router(state: RegistryState) -> Router {
 async fn bounded(State(state): State<RegistryState>, request: Request, next: Next) -> Response {
     let what = CountedRequest::of(request.method(), request.uri().path());
     let changes = request.method() != Method::GET;
+    // Whoever shows nothing takes nobody's place.
+    let shows = request.extensions().get::<Peer>().is_some() || request.headers().contains_key(AUTHORIZATION);
+    if !shows {
+        state.0.counters.count(what, Outcome::Denied);
+        return Problem::unauthenticated("show a member's certificate, or a pod's token to enrol").into_response();
+    }
     let Ok(_seat) = state.0.seats.try_acquire() else {
         state.0.counters.count(what, Outcome::Refused);
         return Problem::overloaded().into_response();

@@ -36,7 +36,7 @@ pub struct Seen<'a> {
 #[must_use]
 pub fn status(seen: &Seen<'_>, now: Timestamp) -> CacheClusterStatus {
     let before = seen.cluster.status.clone().unwrap_or_default();
-    let members = members::members(seen.document, seen.pods);
+    let members = members::members(seen.document, seen.pods, now);
     let mut status = CacheClusterStatus {
         observed_generation: seen.cluster.metadata.generation.unwrap_or(0),
         ..CacheClusterStatus::default()

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -46,8 +47,10 @@ pub use refusal::{Refusal, RefusalKind};
 pub const PATH: &str = "/mutate";
 /// Largest request in bytes: more than an API server takes for an object.
 const MAX_BODY_BYTES: usize = 4 << 20;
-/// Requests answered at once; others wait for their turn.
-const CONCURRENCY: usize = 64;
+/// Requests answered at once, so that their bodies fit into the operator's memory; others wait for their turn.
+const CONCURRENCY: usize = 16;
+/// Longest time for a request: less than the API server waits for a webhook.
+const REQUEST_TIME: Duration = Duration::from_secs(6);
 /// Longest time for all that is read for one pod: less than the API server waits for a webhook.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -120,8 +123,17 @@ pub fn router<L: Lookup>(state: WebhookState<L>) -> Router {
     Router::new()
         .route(PATH, post(mutate::<L>))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn(timed))
         .layer(GlobalConcurrencyLimitLayer::new(CONCURRENCY))
         .with_state(Arc::new(state))
+}
+
+/// Gives a request its time, arrival of its body included: anyone who reaches the port can send one, slowly.
+async fn timed(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIME, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, format!("not done within {REQUEST_TIME:?}")).into_response(),
+    }
 }
 
 async fn mutate<L: Lookup>(State(state): State<Arc<WebhookState<L>>>, body: Bytes) -> Response {

@@ -20,8 +20,8 @@ async fn an_authority_is_made_once_and_read_from_then_on() {
     let api = FakeApi::own();
     let client = api.client();
     assert!(read(&client, NS, UID).await.unwrap().is_none());
-    let made = ensure(&client, NS, UID).await.unwrap();
-    let again = ensure(&client, NS, UID).await.unwrap();
+    let made = ensure(&client, NS, UID, false).await.unwrap();
+    let again = ensure(&client, NS, UID, false).await.unwrap();
     assert_eq!(made.authorities_pem(), again.authorities_pem());
     assert_eq!(api.calls("POST"), 1);
     let secret = api.get(&own(&format!("secrets/authority-{UID}"))).unwrap();
@@ -40,12 +40,12 @@ async fn an_authority_is_made_once_and_read_from_then_on() {
 #[tokio::test]
 async fn the_loser_of_a_race_uses_the_winners() {
     let winners = FakeApi::own();
-    let winner = ensure(&winners.client(), NS, UID).await.unwrap();
+    let winner = ensure(&winners.client(), NS, UID, false).await.unwrap();
     let path = own(&format!("secrets/authority-{UID}"));
     let api = FakeApi::own();
     // Between the loser's look and its own creation.
     api.race(&path, winners.get(&path).unwrap());
-    let lost = ensure(&api.client(), NS, UID).await.unwrap();
+    let lost = ensure(&api.client(), NS, UID, false).await.unwrap();
     assert_eq!(lost.authorities_pem(), winner.authorities_pem());
     assert_eq!(api.calls("POST"), 1);
 }
@@ -54,8 +54,11 @@ async fn the_loser_of_a_race_uses_the_winners() {
 async fn one_that_was_lost_beside_its_document_is_not_made_anew() {
     let api = FakeApi::own();
     api.put(&own(&format!("configmaps/document-{UID}")), json!({"metadata": {"name": "d"}}));
-    let fault = ensure(&api.client(), NS, UID).await.unwrap_err();
+    let fault = ensure(&api.client(), NS, UID, false).await.unwrap_err();
     assert_eq!((fault.reason(), fault.is_retryable()), ("lost", false));
+    // Gone with its document, from under members that run.
+    api.remove(&own(&format!("configmaps/document-{UID}")));
+    assert_eq!(ensure(&api.client(), NS, UID, true).await.unwrap_err().reason(), "lost");
     assert_eq!(api.calls("POST"), 0);
 }
 
@@ -64,11 +67,11 @@ async fn what_is_damaged_or_out_of_reach_is_told_and_left() {
     let api = FakeApi::own();
     let path = own(&format!("secrets/authority-{UID}"));
     api.put(&path, json!({"metadata": {"name": "a"}, "data": {"ca.crt": "bm9uc2Vuc2U="}}));
-    assert_eq!(ensure(&api.client(), NS, UID).await.unwrap_err().reason(), "damaged");
+    assert_eq!(ensure(&api.client(), NS, UID, false).await.unwrap_err().reason(), "damaged");
     api.trouble(axum::http::Method::GET, UID, Trouble::Status(500));
-    let fault = ensure(&api.client(), NS, UID).await.unwrap_err();
+    let fault = ensure(&api.client(), NS, UID, false).await.unwrap_err();
     assert_eq!((fault.reason(), fault.is_retryable()), ("unavailable", true));
-    assert_eq!(ensure(&api.client(), NS, "web").await.unwrap_err().reason(), "invalid");
+    assert_eq!(ensure(&api.client(), NS, "web", false).await.unwrap_err().reason(), "invalid");
     assert_eq!(api.calls("PUT") + api.calls("POST"), 0);
     api.done();
 }

@@ -37,6 +37,8 @@ fn only_a_known_end_of_the_sidecar_itself_proves() {
         json!({"running": {"startedAt": "2026-11-24T17:00:00Z"}}),
         json!({"waiting": {"reason": "CrashLoopBackOff"}}),
         json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown", "finishedAt": "2026-11-24T17:00:00Z"}}),
+        json!({"terminated": {"exitCode": 255, "reason": "Error", "finishedAt": "2026-11-24T17:00:00Z"}}),
+        json!({"terminated": {"exitCode": 137, "reason": "Unknown", "finishedAt": "2026-11-24T17:00:00Z"}}),
         json!({"terminated": {"exitCode": 137}}),
         json!({}),
     ] {
@@ -131,4 +133,20 @@ async fn tries_have_an_end() {
     }
     let fault = store(&api.client(), &documents, &of(&terminated()).unwrap()).await.unwrap_err();
     assert!(matches!(fault, ProofFault::Contended));
+}
+
+#[tokio::test]
+async fn a_proof_waits_for_the_api_server_and_for_a_document_that_is_lost() {
+    let (api, documents) = server().await;
+    let lost = own(&format!("configmaps/document-{UID}"));
+    let document = api.get(&lost).unwrap();
+    api.remove(&lost);
+    let fault = store(&api.client(), &documents, &of(&terminated()).unwrap()).await.unwrap_err();
+    assert!(fault.is_retryable(), "{fault}");
+    api.put(&lost, document);
+    // The first read of all isn't answered, the next one is.
+    api.trouble(Method::GET, "cacheclusters", Trouble::Status(500));
+    let waits = [Duration::ZERO];
+    store_in_the_end(&api.client(), &documents, &of(&terminated()).unwrap(), &waits).await;
+    assert_eq!(proofs(&documents).await, [1]);
 }

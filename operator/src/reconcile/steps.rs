@@ -191,7 +191,7 @@ pub(super) async fn status(
     let (document, document_fault) = match target.context.documents.read(target.uid).await {
         Ok(document) => (document, None),
         // No authority means no document, and the condition of certificates says so.
-        Err(crate::document::Fault::UnknownCluster(_)) => (None, None),
+        Err(crate::document::Fault::UnknownCluster(_)) if target.had_no_members() => (None, None),
         Err(fault) => (None, Some(fault.to_string())),
     };
     let seen = Seen {

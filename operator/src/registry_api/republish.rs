@@ -6,10 +6,10 @@
 //! clocks: replicas whose clocks differ by seconds may need a member's word twice, and do no harm.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use sidegrid_core::MemberId;
 use sidegrid_core::recovery::{self, Millis, Statements};
@@ -31,8 +31,7 @@ fn config_map(uid: &str) -> String {
 }
 
 fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+    Millis::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
 }
 
 /// What can't be read is said again soon.
@@ -62,6 +61,7 @@ pub(super) async fn republish(
     let objects = documents.documents();
     let name = config_map(uid);
     for _ in 0..TRIES {
+        let mark = documents.newest_mark(uid).await?.unwrap_or_default();
         let stored = documents.stored(uid).await?;
         if !recovery::is_behind(stored.as_ref().map(|stored| &stored.document), known.view, &known.document) {
             return Ok(false);
@@ -69,7 +69,8 @@ pub(super) async fn republish(
         let object = kube_call::read(objects.get_opt(&name)).await.map_err(unavailable)?;
         let mut statements = object.as_ref().map(statements_of).unwrap_or_default();
         statements.add(member, known.view, &known.document, now());
-        if let Some(settled) = statements.settled(now()) {
+        // A view that was seen here and that none of them knows may be served in by others.
+        if let Some(settled) = statements.settled(now()).filter(|settled| settled.view.number > mark) {
             let Swap::Done = documents.restore(uid, stored, &settled).await? else { continue };
             tracing::warn!(cluster = uid, view = %settled.view.number, "put the document back, as its members have it");
             forget(documents, uid).await;

@@ -42,7 +42,7 @@ pub(super) async fn world() -> (FakeApi, RegistryState) {
     });
     let user = json!({"username": "system:serviceaccount:shop:default", "extra": extra});
     api.token(TOKEN, json!({"authenticated": true, "audiences": ["sidegrid"], "user": user}));
-    authority::ensure(&api.client(), NS, UID).await.unwrap();
+    authority::ensure(&api.client(), NS, UID, false).await.unwrap();
     let state = RegistryState::new(api.client(), NS);
     (api, state)
 }
@@ -152,7 +152,7 @@ async fn a_leaf_reads_creates_and_swaps_its_clusters_document() {
     // Not without a leaf, and not of a cluster that is not known (any more).
     assert_eq!(ask(&state, request("GET", "/v1/document", vec![])).await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(ask(&state, read()).await.0, StatusCode::FORBIDDEN);
-    let authority = authority::ensure(&api.client(), NS, UID).await.unwrap();
+    let authority = authority::ensure(&api.client(), NS, UID, false).await.unwrap();
     state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
 
     let (status, body) = ask(&state, read()).await;
@@ -187,7 +187,7 @@ async fn a_leaf_reads_creates_and_swaps_its_clusters_document() {
 #[tokio::test]
 async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
     let (api, state) = world().await;
-    let authority = authority::ensure(&api.client(), NS, UID).await.unwrap();
+    let authority = authority::ensure(&api.client(), NS, UID, false).await.unwrap();
     state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
     let known = document_of(&[1, 2, 3], 4);
     state.documents().create(UID, &known).await.unwrap();
@@ -241,4 +241,17 @@ async fn too_much_at_once_is_told_to_come_again() {
     assert_eq!((status, reason_of(&body).as_str()), (StatusCode::SERVICE_UNAVAILABLE, "overloaded"));
     drop(taken);
     assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn whoever_shows_nothing_takes_no_seat_and_a_token_brings_no_large_body() {
+    let (_, state) = world().await;
+    let all = u32::try_from(MAX_REQUESTS).unwrap();
+    let taken = state.0.seats.acquire_many(all).await.unwrap();
+    let (status, body) = ask(&state, request("POST", "/v1/enrol", vec![])).await;
+    assert_eq!((status, reason_of(&body).as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"));
+    drop(taken);
+    let mut large = request("POST", "/v1/enrol", vec![b' '; MAX_ENROL_BODY + 1]);
+    large.headers_mut().insert(AUTHORIZATION, "Bearer x".parse().unwrap());
+    assert_eq!(ask(&state, large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
 }

@@ -1,7 +1,7 @@
 //! Accepting and serving connections within bounds: how many, how long a handshake or head may take, how long one is
 //! kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use sidegrid_net::service::{Peer, ServiceStream, ServiceTls};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -21,8 +22,13 @@ use tower::ServiceExt;
 /// Connections at once; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 1024;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
-/// For a request's head, and between two requests.
-const HEAD_TIME: Duration = Duration::from_secs(75);
+/// For a request's head.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// A connection without a request for this long ends: less than the time between two reads of a member that has nothing to
+/// do, so that members don't fill the seats, and whoever says nothing does not either.
+const IDLE_TIME: Duration = Duration::from_secs(15);
+/// Between two looks whether a connection is idle.
+const IDLE_LOOK: Duration = Duration::from_secs(5);
 /// After this a connection ends with the request under way, so that a peer's leaf is checked again now and then.
 const MAX_AGE: Duration = Duration::from_secs(600);
 /// What requests under way are given when the server stops or a connection is too old.
@@ -84,13 +90,62 @@ async fn connection(tcp: TcpStream, tls: ServiceTls, router: Router, shutdown: C
     }
 }
 
+/// What a connection is doing.
+#[derive(Clone)]
+struct Activity(Arc<Mutex<(u32, Instant)>>);
+
+impl Activity {
+    fn new() -> Activity {
+        Activity(Arc::new(Mutex::new((0, Instant::now()))))
+    }
+
+    /// A request is under way for as long as what this gives.
+    fn begin(&self) -> Underway {
+        self.change(|underway| underway.saturating_add(1));
+        Underway(self.clone())
+    }
+
+    fn change(&self, change: impl FnOnce(u32) -> u32) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (change(state.0), Instant::now());
+    }
+
+    /// Ends when there has been no request for a while.
+    async fn idle(&self) {
+        loop {
+            tokio::time::sleep(IDLE_LOOK).await;
+            let (underway, since) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if underway == 0 && since.elapsed() >= IDLE_TIME {
+                return;
+            }
+        }
+    }
+}
+
+/// A request that is under way.
+struct Underway(Activity);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.0.change(|underway| underway.saturating_sub(1));
+    }
+}
+
 async fn requests(stream: ServiceStream, peer: Option<Peer>, router: Router, shutdown: CancellationToken) {
-    let service = router.map_request(move |request: Request<Incoming>| {
+    let activity = Activity::new();
+    let counted = activity.clone();
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let underway = counted.begin();
         let mut request = request.map(Body::new);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
-        request
+        let answer = router.clone().oneshot(request);
+        async move {
+            let answer = answer.await;
+            drop(underway);
+            answer
+        }
     });
     let builder = builder();
     let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
@@ -100,6 +155,7 @@ async fn requests(stream: ServiceStream, peer: Option<Peer>, router: Router, shu
         _ = serving.as_mut() => return,
         () = shutdown.cancelled() => {}
         () = tokio::time::sleep(MAX_AGE) => {}
+        () = activity.idle() => {}
     }
     serving.as_mut().graceful_shutdown();
     // Whoever is not done by then is cut off.
@@ -117,4 +173,24 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10));
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_after_its_last_request_and_never_during_one() {
+        let activity = Activity::new();
+        let began = Instant::now();
+        activity.idle().await;
+        assert!(began.elapsed() >= IDLE_TIME && began.elapsed() <= IDLE_TIME + IDLE_LOOK, "{:?}", began.elapsed());
+
+        let underway = activity.begin();
+        assert!(tokio::time::timeout(4 * IDLE_TIME, activity.idle()).await.is_err(), "a request is under way");
+        drop(underway);
+        let ended = Instant::now();
+        activity.idle().await;
+        assert!(ended.elapsed() >= IDLE_TIME, "{:?}", ended.elapsed());
+    }
 }

@@ -88,7 +88,10 @@ fn degraded(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
     }
     let gone = count(&status.members, State::Unreachable);
     if gone > 0 {
-        return Fact::yes("MembersMissing", format!("{gone} members of the view do not run"));
+        return Fact::yes(
+            "MembersMissing",
+            format!("{gone} members of the view do not run, are not ready, or are out of reach"),
+        );
     }
     let segments = status.segments;
     if segments.under_replicated > 0 {

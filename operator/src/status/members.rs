@@ -1,6 +1,7 @@
 //! Members by what their pods and the view say.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::jiff::Timestamp;
 use sidegrid_core::document::Document;
 use sidegrid_core::member::{Member, PlatformIdentity};
 
@@ -18,7 +19,7 @@ pub enum State {
     Joining,
     /// Its pod is being deleted.
     Leaving,
-    /// In the view, but its pod is gone or its sidecar does not run.
+    /// In the view, but its pod is gone, its sidecar does not run or is not ready, or its node is silent.
     Unreachable,
     /// It bears the label and has no sidecar.
     NotInjected,
@@ -59,22 +60,36 @@ pub fn is_finished(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// How a pod that has not finished stands to the grid.
+/// How a pod that has not finished stands to the grid, as far as the platform can see. A sidecar that was told to serve
+/// and is not ready may be one that refuses: it counts as out of reach.
 #[must_use]
-pub fn state(pod: &Pod, in_view: bool) -> State {
+pub fn state(pod: &Pod, in_view: bool, now: Timestamp) -> State {
+    // The end of its grace. A pod that is still there then is on a node that doesn't answer.
+    let overdue = pod.metadata.deletion_timestamp.as_ref().is_some_and(|end| end.0 < now);
     if !is_injected(pod) {
         State::NotInjected
     } else if is_client(pod) {
         State::Client
+    } else if in_view && (overdue || is_on_silent_node(pod)) {
+        State::Unreachable
     } else if pod.metadata.deletion_timestamp.is_some() {
         State::Leaving
     } else if !in_view {
         State::Joining
-    } else if sidecar(pod).is_some_and(|s| s.state.as_ref().is_some_and(|s| s.running.is_none())) {
+    } else if sidecar(pod).is_some_and(|s| s.state.as_ref().is_some_and(|s| s.running.is_none()) || !s.ready) {
         State::Unreachable
     } else {
         State::Member
     }
+}
+
+/// Whether the pod is told to be not ready while its containers are said to be: so the control plane marks the pods of a
+/// node that it no longer hears from. A pod with readiness gates of its own may be so for other reasons.
+fn is_on_silent_node(pod: &Pod) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_ref()).is_some_and(|gates| !gates.is_empty());
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let is = |kind: &str, status: &str| conditions.iter().any(|c| c.type_ == kind && c.status == status);
+    !gates && is("Ready", "False") && is("ContainersReady", "True")
 }
 
 fn sidecar(pod: &Pod) -> Option<&ContainerStatus> {
@@ -83,11 +98,11 @@ fn sidecar(pod: &Pod) -> Option<&ContainerStatus> {
 }
 
 /// All pods that have not finished, and members of the view without a pod, by name.
-pub(super) fn members(document: Option<&Document>, pods: &[Pod]) -> Vec<MemberStatus> {
+pub(super) fn members(document: Option<&Document>, pods: &[Pod], now: Timestamp) -> Vec<MemberStatus> {
     let view = document.map(|d| d.view.members.as_slice()).unwrap_or_default();
     let running = || pods.iter().filter(|pod| !is_finished(pod));
     let of = |pod: &Pod| view.iter().find(|m| is_of(m, pod));
-    let mut told: Vec<MemberStatus> = running().map(|pod| of_pod(pod, of(pod))).collect();
+    let mut told: Vec<MemberStatus> = running().map(|pod| of_pod(pod, of(pod), now)).collect();
     let orphans = view.iter().filter(|m| !running().any(|pod| is_of(m, pod)));
     told.extend(orphans.map(without_pod));
     told.sort_by(|a, b| a.name.cmp(&b.name));
@@ -99,7 +114,7 @@ fn is_of(member: &Member, pod: &Pod) -> bool {
     matches!(&member.identity, PlatformIdentity::Pod { uid: own } if Some(own.as_str()) == uid)
 }
 
-fn of_pod(pod: &Pod, member: Option<&Member>) -> MemberStatus {
+fn of_pod(pod: &Pod, member: Option<&Member>, now: Timestamp) -> MemberStatus {
     let place = member.map(|m| m.locality.clone()).unwrap_or_default();
     MemberStatus {
         name: pod.metadata.name.clone().unwrap_or_default(),
@@ -107,7 +122,7 @@ fn of_pod(pod: &Pod, member: Option<&Member>) -> MemberStatus {
         site: place.site,
         rack: place.rack,
         machine: place.machine,
-        state: state(pod, member.is_some()).word().to_owned(),
+        state: state(pod, member.is_some(), now).word().to_owned(),
         version: version(pod),
     }
 }

@@ -269,3 +269,21 @@ fn groups_that_started_empty_are_told_once_and_kept() {
     cluster.status = Some(before(9, Some(loss.clone())));
     assert_eq!(told(&cluster, &document, 6), (9, Some(loss)), "with its time, and not again");
 }
+
+#[test]
+fn a_member_that_nobody_hears_from_is_not_told_as_one() {
+    let document = document(&["eu/a/n0", "eu/b/n1", "eu/c/n2"]);
+    let mut pods: Vec<Pod> = (0..3).map(pod).collect();
+    // Not ready; on a node that went silent; deleted, with its grace over.
+    pods[0].status.as_mut().unwrap().init_container_statuses.as_mut().unwrap()[0].ready = false;
+    let marked = json!([{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "True"}]);
+    pods[1].status.as_mut().unwrap().conditions = serde_json::from_value(marked).unwrap();
+    pods[2].metadata.deletion_timestamp = serde_json::from_value(json!("1970-01-01T00:00:30Z")).unwrap();
+    let words = |status: CacheClusterStatus| status.members.into_iter().map(|m| m.state).collect::<Vec<_>>();
+    assert_eq!(words(tell(&both(), Some(&document), &pods, 29)), ["Unreachable", "Unreachable", "Leaving"]);
+    let status = tell(&both(), Some(&document), &pods, 31);
+    assert_eq!(status.ready, "0/3");
+    assert_eq!(says(&status, "Ready"), "False MembersMissing");
+    assert_eq!(says(&status, "Degraded"), "True MembersMissing");
+    assert_eq!(words(status), ["Unreachable"; 3]);
+}

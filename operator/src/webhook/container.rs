@@ -50,7 +50,7 @@ pub(super) fn container(
         image_pull_policy: sidecar.image_pull_policy.clone(),
         command: Some(vec![PROGRAM.to_owned()]),
         args: Some(vec!["serve".to_owned()]),
-        env: Some(environment(role)),
+        env: Some(environment(cluster, role)),
         ports: Some(ports(cluster)),
         resources: resources::sidecar(spec, cluster),
         restart_policy: Some("Always".to_owned()),
@@ -114,7 +114,9 @@ fn drain_seconds(spec: &PodSpec) -> i64 {
     (grace - (grace / 6).clamp(1, 5)).max(1)
 }
 
-fn environment(role: Role) -> Vec<EnvVar> {
+/// The ports are fixed with the pod, as its app, probes and reserved ports know them: the settings file may say others
+/// later.
+fn environment(cluster: &CacheCluster, role: Role) -> Vec<EnvVar> {
     let plain =
         |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() };
     let field = |name: &str, path: &str| EnvVar {
@@ -132,6 +134,9 @@ fn environment(role: Role) -> Vec<EnvVar> {
         field("SIDEGRID_NETWORK_BIND_ADDRESS", "status.podIP"),
         plain("SIDEGRID_MEMBER_ROLE", role.word()),
         plain("SIDEGRID_LOG_FORMAT", "json"),
+        plain("SIDEGRID_HTTP_LISTEN", &format!("127.0.0.1:{}", cluster.spec.sidecar.http.port)),
+        plain("SIDEGRID_NETWORK_DATA_PORT", &cluster.spec.network.data_port.to_string()),
+        plain("SIDEGRID_NETWORK_FAILURE_DETECTION_PORT", &cluster.spec.network.failure_detection_port.to_string()),
         plain("SIDEGRID_HTTP_SOCKET", &format!("{}/{}", names::SOCKET_VOLUME.1, names::SOCKET_FILE)),
     ]
 }

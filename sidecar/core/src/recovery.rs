@@ -36,6 +36,13 @@ struct Statement {
     at: Millis,
 }
 
+impl Statement {
+    /// Also a time ahead of ours does not make it last longer: places of a registry have clocks of their own.
+    const fn is_fresh(&self, now: Millis) -> bool {
+        now.abs_diff(self.at) < STATEMENT_LASTS
+    }
+}
+
 /// What members have said since the registry fell behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statements {
@@ -61,7 +68,7 @@ impl Statements {
         if self.newest.as_ref().is_none_or(|newest| rank(newest) < rank(document)) {
             self.newest = Some(document.clone());
         }
-        self.members.retain(|_, said| now.saturating_sub(said.at) < STATEMENT_LASTS);
+        self.members.retain(|_, said| said.is_fresh(now));
         if self.members.len() < MAX_STATEMENTS || self.members.contains_key(&member) {
             self.members.insert(member, Statement { view: view.max(document.view.number), at: now });
         }
@@ -72,25 +79,30 @@ impl Statements {
     #[must_use]
     pub fn settled(&self, now: Millis) -> Option<Document> {
         let newest = self.newest.as_ref()?;
-        let fresh = |said: &&Statement| now.saturating_sub(said.at) < STATEMENT_LASTS;
         if self.members.values().any(|said| said.view > newest.view.number) {
             return None;
         }
-        let of_it = newest.view.ids().filter_map(|id| self.members.get(&id)).filter(fresh);
-        let count = of_it.filter(|said| said.view == newest.view.number).count();
-        if count * 2 <= newest.view.members.len() {
+        let has_said = |id: &MemberId| {
+            let said = self.members.get(id).filter(|said| said.is_fresh(now));
+            said.is_some_and(|said| said.view == newest.view.number)
+        };
+        let silent: Vec<MemberId> = newest.view.ids().filter(|id| !has_said(id)).collect();
+        if silent.len() * 2 >= newest.view.members.len() {
             return None;
         }
-        restored(newest)
+        restored(newest, &silent)
     }
 }
 
 /// The same view under a new number: its owners, fillings and the owners it dropped are as they were, so that whoever
-/// had not installed the old one takes the same steps in the new one. The old one counts as unsealed.
-fn restored(newest: &Document) -> Option<Document> {
+/// had not installed the old one takes the same steps in the new one. The old one counts as unsealed, and so does each
+/// member alone that has not said anything: it may serve in a view that was forgotten, with members of that one, so
+/// nobody goes on without it before it is proved dead or has confirmed.
+fn restored(newest: &Document, silent: &[MemberId]) -> Option<Document> {
     let mut next = newest.clone();
-    let members = newest.view.ids().collect();
-    next.unsealed.push(UnsealedView { number: newest.view.number, members });
+    let unsealed = |members| UnsealedView { number: newest.view.number, members };
+    next.unsealed.push(unsealed(newest.view.ids().collect()));
+    next.unsealed.extend(silent.iter().map(|id| unsealed(vec![*id])));
     next.format = FORMAT;
     next.view.number = ViewNumber(newest.view.number.0.checked_add(VIEW_JUMP)?);
     next.ballot = newest.ballot.checked_add(JUMP)?;
@@ -155,7 +167,9 @@ mod tests {
         let made = said.settled(0).expect("two of three");
         assert_eq!(made.view.number.0, 5 + VIEW_JUMP);
         assert_eq!((&made.view.members, &made.view.groups), (&new.view.members, &new.view.groups));
-        assert_eq!(made.unsealed.last().map(|u| u.number), Some(new.view.number));
+        let unsealed: Vec<_> = made.unsealed.iter().map(|u| (u.number, u.members.len())).collect();
+        assert_eq!(unsealed, [(new.view.number, 3), (new.view.number, 1)], "the view, and the silent one alone");
+        assert_eq!(made.unsealed[1].members, [MemberId(3)]);
         assert!(rank(&made) > rank(&new) && made.revision > new.revision + 1 && made.ballot > new.ballot + 1);
         assert!(is_behind(Some(&new), made.view.number, &old) && is_behind(None, ViewNumber(1), &old));
         assert!(!is_behind(Some(&made), new.view.number, &new));

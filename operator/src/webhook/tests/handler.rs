@@ -191,3 +191,9 @@ async fn what_is_no_review_is_answered_with_400() {
     let (status, _) = post(vec![b' '; 5 << 20]).await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_takes_no_place_for_long() {
+    let never = Body::from_stream(futures::stream::pending::<Result<axum::body::Bytes, std::io::Error>>());
+    assert_eq!(post(never).await.0, StatusCode::REQUEST_TIMEOUT);
+}

@@ -27,6 +27,9 @@ fn the_sidecar_is_the_first_init_container_and_a_native_one() {
             {"name": "SIDEGRID_NETWORK_BIND_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "SIDEGRID_MEMBER_ROLE", "value": "member"},
             {"name": "SIDEGRID_LOG_FORMAT", "value": "json"},
+            {"name": "SIDEGRID_HTTP_LISTEN", "value": "127.0.0.1:7080"},
+            {"name": "SIDEGRID_NETWORK_DATA_PORT", "value": "7800"},
+            {"name": "SIDEGRID_NETWORK_FAILURE_DETECTION_PORT", "value": "57800"},
             {"name": "SIDEGRID_HTTP_SOCKET", "value": "/run/sidegrid-socket/http.sock"},
         ],
         "ports": [
