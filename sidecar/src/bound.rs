@@ -9,13 +9,14 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg, socket_with,
 };
 use sidegrid_config::Settings;
 
@@ -35,14 +36,29 @@ pub(crate) struct Bound {
     pub(crate) file: Option<SocketFile>,
 }
 
-/// A Unix socket's file; removed when dropped.
+/// A Unix socket's file; removed when dropped, unless another stands in its place by then.
 #[derive(Debug)]
-pub(crate) struct SocketFile(PathBuf);
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    /// The file of a socket that has just been bound to `path`.
+    fn of(path: &Path) -> io::Result<SocketFile> {
+        let made = fs::symlink_metadata(path)?;
+        Ok(SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() })
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Gone already is as good.
-        let _gone = fs::remove_file(&self.0);
+        let found = fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode)) {
+            // Gone meanwhile is as good.
+            let _gone = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -71,7 +87,7 @@ impl Bound {
         let socket = settings.http.socket.as_deref().map(unix).transpose();
         match (http, admin, socket) {
             (Ok(http), Ok(admin), Ok(socket)) => {
-                let file = socket.as_ref().and(settings.http.socket.clone()).map(SocketFile);
+                let (socket, file) = socket.unzip();
                 Ok(Bound { http, admin, socket, file })
             }
             (http, admin, socket) => Err([http.err(), admin.err(), socket.err()].into_iter().flatten().collect()),
@@ -132,17 +148,18 @@ fn port(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Bound
 }
 
 /// Any user of this host may ask the cache, as on the loopback port; the socket's folder is what keeps others out.
-fn unix(path: &Path) -> Result<UnixListener, BoundError> {
+fn unix(path: &Path) -> Result<(UnixListener, SocketFile), BoundError> {
     let bind = || {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
         remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
+        let file = SocketFile::of(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         listener.set_nonblocking(true)?;
         rustix::net::listen(&listener, BACKLOG)?;
-        Ok(listener)
+        Ok((listener, file))
     };
     bind().map_err(|source| BoundError::Socket { path: path.to_owned(), source })
 }
@@ -154,14 +171,25 @@ fn unix(path: &Path) -> Result<UnixListener, BoundError> {
 pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found if found.as_ref().is_ok_and(|found| found.file_type().is_socket()) => {}
-        Ok(_) => return Err(io::ErrorKind::AlreadyExists.into()),
         Err(error) => return Err(error),
+        Ok(found) if found.file_type().is_socket() => {}
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "what is there is no socket")),
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Err(error) => Err(error),
+    if is_listened_on(path)? {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there"));
+    }
+    fs::remove_file(path)
+}
+
+/// Whether anybody listens on the socket at `path`. Never waits.
+fn is_listened_on(path: &Path) -> io::Result<bool> {
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        // Also one whose queue is full, since it is stopped or slow.
+        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Err(Errno::CONNREFUSED) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -200,16 +228,50 @@ mod tests {
         TcpStream::connect(http).unwrap();
     }
 
+    fn faults(settings: &Settings) -> Vec<String> {
+        Bound::bind(settings).unwrap_err().iter().map(ToString::to_string).collect()
+    }
+
     #[test]
-    fn every_socket_that_cannot_be_had_is_named() {
+    fn every_socket_that_cannot_be_had_is_named_and_those_that_others_have_are_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = settings(folder.path());
         let taken = Bound::bind(&settings).unwrap();
         settings.http.listen = taken.http.local_addr().unwrap();
-        let faults: Vec<String> = Bound::bind(&settings).unwrap_err().iter().map(ToString::to_string).collect();
-        assert_eq!(faults.len(), 2);
-        assert!(faults[0].starts_with("http.listen: can't listen on 127.0.0.1:"), "{faults:?}");
-        assert!(faults[1].starts_with("http.socket: can't listen on "), "{faults:?}");
+        let found = faults(&settings);
+        assert_eq!(found.len(), 2);
+        assert!(found[0].starts_with("http.listen: can't listen on 127.0.0.1:"), "{found:?}");
+        assert!(found[1].starts_with("http.socket: can't listen on "), "{found:?}");
+        assert!(found[1].ends_with("another process listens there; choose another path or none"), "{found:?}");
+        UnixStream::connect(settings.http.socket.unwrap()).unwrap();
+    }
+
+    #[test]
+    fn any_user_may_connect_and_the_file_goes_with_who_made_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(folder.path());
+        let path = settings.http.socket.clone().unwrap();
+        let bound = Bound::bind(&settings).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+        drop(bound);
+        assert!(!path.exists());
+        // Also when a port can't be had.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        settings.http.listen = port.local_addr().unwrap();
+        assert_eq!(faults(&settings).len(), 1);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_successors_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let path = settings.http.socket.clone().unwrap();
+        let first = Bound::bind(&settings).unwrap();
+        fs::remove_file(&path).unwrap();
+        let _second = Bound::bind(&settings).unwrap();
+        drop(first);
+        UnixStream::connect(path).unwrap();
     }
 
     #[test]
@@ -220,7 +282,19 @@ mod tests {
         remove_stale(&path).unwrap();
         assert!(!path.exists());
         fs::write(&path, "precious").unwrap();
-        remove_stale(&path).unwrap_err();
+        assert_eq!(remove_stale(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_listener_that_takes_nobody_in_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        // Its queue holds one.
+        let _waits = UnixStream::connect(&path).unwrap();
+        assert_eq!(remove_stale(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(path.exists());
     }
 }

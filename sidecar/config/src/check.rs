@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::schema::{BIND_PATTERNS, BIND_WORDS, Kind, one_of};
+use crate::schema::{BIND_PATTERNS, BIND_WORDS, Kind, MAX_UNIX_SOCKET, one_of};
 use crate::suggest::nearest;
 use crate::text::{format_size, format_span, parse_size, parse_span};
 
@@ -60,7 +60,11 @@ pub(crate) fn check(kind: Kind, value: &Value) -> Result<Value, Wrong> {
 
 fn check_text(kind: Kind, text: &str) -> Result<Value, Wrong> {
     let give = || format!("give {}", kind.accepts());
-    let max = if matches!(kind, Kind::Path | Kind::PathOrNone) { MAX_PATH } else { MAX_TEXT };
+    let max = match kind {
+        Kind::Path => MAX_PATH,
+        Kind::UnixSocketOrNone => MAX_UNIX_SOCKET,
+        _ => MAX_TEXT,
+    };
     if text.len() > max || text.chars().any(char::is_control) {
         return wrong(format!("is longer than {max} bytes or holds control characters"), give());
     }
@@ -68,6 +72,9 @@ fn check_text(kind: Kind, text: &str) -> Result<Value, Wrong> {
     match kind {
         Kind::Name if !is_name(text) => wrong(format!("{text:?} is not a name"), give()),
         Kind::Path if text.is_empty() => wrong("is empty", give()),
+        Kind::UnixSocketOrNone if text.is_empty() => Ok(Value::Null),
+        Kind::UnixSocketOrNone if !text.starts_with('/') => wrong(format!("{text:?} is not absolute"), give()),
+        Kind::UnixSocketOrNone if is_folder(text) => wrong(format!("{text:?} is a folder's path"), give()),
         Kind::Word { now, later } => match text {
             _ if now.contains(&text) => fine,
             _ if later.contains(&text) => wrong(format!("{text} is not available yet"), give()),
@@ -172,6 +179,11 @@ pub(crate) fn is_name(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// Whether a path can name nothing but a folder.
+fn is_folder(path: &str) -> bool {
+    ["/", "/.", "/.."].iter().any(|end| path.ends_with(end))
 }
 
 fn is_bind(text: &str) -> bool {
@@ -294,6 +306,22 @@ mod tests {
         assert!(problem(Kind::Bind, json!("match-host:")).contains("is no way"));
         assert!(problem(Kind::Text, json!("a\nb")).contains("control characters"));
         assert!(problem(Kind::Name, json!("-x")).contains("is not a name"));
+    }
+
+    #[test]
+    fn a_unix_sockets_path_is_absolute_short_and_of_a_file() {
+        let path = |length: usize| format!("/{}", "s".repeat(length - 1));
+        assert_eq!(check(Kind::UnixSocketOrNone, &json!(path(107))), Ok(json!(path(107))));
+        assert_eq!(check(Kind::UnixSocketOrNone, &json!("")), Ok(Value::Null));
+        for (bad, expected) in [
+            (path(108).as_str(), "is longer than 107 bytes or holds control characters"),
+            ("run/http.sock", "\"run/http.sock\" is not absolute"),
+            ("/run/sidegrid/", "\"/run/sidegrid/\" is a folder's path"),
+            ("/run/..", "\"/run/..\" is a folder's path"),
+        ] {
+            let remedy = "give an absolute path of at most 107 bytes, or nothing";
+            assert_eq!(problem(Kind::UnixSocketOrNone, json!(bad)), format!("{expected}; {remedy}"));
+        }
     }
 
     #[test]

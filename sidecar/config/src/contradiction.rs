@@ -20,6 +20,7 @@ pub(crate) fn contradictions(
     of_registry(&mut found, settings);
     of_timing(&mut found, settings);
     of_ports(&mut found, settings);
+    of_socket(&mut found, settings);
     found.faults
 }
 
@@ -137,5 +138,33 @@ fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
         (Some(a), Some(b)) => a == b || a.is_unspecified() || b.is_unspecified(),
         (Some(a), None) | (None, Some(a)) => a.is_unspecified(),
         (None, None) => true,
+    }
+}
+
+/// The cache API's socket must not stand where the process keeps something else, or a folder of it.
+fn of_socket(found: &mut Found<'_>, settings: &Settings) {
+    let Some(socket) = settings.http.socket.as_deref() else { return };
+    let (path, state_dir) = ("http.socket", settings.member.state_dir.as_path());
+    let (registry, of_operator) = (&settings.registry, settings.registry.kind == RegistryKind::Operator);
+    let owned = [
+        ("member.stateDir", Some(state_dir)),
+        ("registry.path", Some(registry.path.as_path()).filter(|_| !of_operator)),
+        ("registry.authority", registry.authority.as_deref().filter(|_| of_operator)),
+        ("registry.token", registry.token.as_deref().filter(|_| of_operator)),
+    ];
+    for (other, owned) in owned {
+        if owned.is_some_and(|owned| owned.starts_with(socket)) {
+            let problem = format!("{} is taken by {other} as well", socket.display());
+            found.add(&[path, other], problem, "give each its own path".into());
+        }
+    }
+    // Name lock, control socket and the number of the incarnation: cluster, member, ending. The member's name may come
+    // from the host, which is not known here.
+    let cluster = settings.cluster.name.as_str();
+    let file = socket.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    let of_member = file.strip_prefix(cluster).and_then(|rest| rest.strip_prefix('.'));
+    if socket.parent() == Some(state_dir) && of_member.is_some_and(|rest| rest.contains('.')) {
+        let problem = format!("names like {cluster}.web-1.sock in member.stateDir are of lock and control socket");
+        found.add(&[path, "member.stateDir", "cluster.name"], problem, "choose another name or folder".into());
     }
 }

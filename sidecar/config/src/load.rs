@@ -110,7 +110,7 @@ fn build(leaves: Leaves) -> Result<Loaded, Faults> {
         let Some(field) = field_of(&path) else { continue };
         if value.is_null() {
             // Says "the default", except where having none is a value of its own.
-            if matches!(field.kind, Kind::PathOrNone) {
+            if matches!(field.kind, Kind::UnixSocketOrNone) {
                 *at(&mut tree, &path) = Value::Null;
             }
             origins.insert(path, origin);

@@ -27,8 +27,8 @@ pub enum Kind {
     Name,
     /// A path of the file system.
     Path,
-    /// The same, or nothing.
-    PathOrNone,
+    /// An absolute path that a Unix socket can be bound to, or nothing.
+    UnixSocketOrNone,
     /// One of `now`; those of `later` are announced and not built.
     Word {
         /// Available.
@@ -75,6 +75,8 @@ const fn words(now: &'static [&'static str], later: &'static [&'static str]) -> 
     Kind::Word { now, later }
 }
 
+/// Longest path of a Unix socket, in bytes: what the system's address holds, without the zero at its end.
+pub(crate) const MAX_UNIX_SOCKET: usize = 107;
 /// Words that choose a bind address.
 pub(crate) const BIND_WORDS: &[&str] = &["SITE_LOCAL", "LOOPBACK", "LINK_LOCAL", "GLOBAL", "NON_LOOPBACK"];
 /// Prefixes of patterns that choose a bind address.
@@ -119,7 +121,7 @@ pub const FIELDS: &[Field] = &[
     field("tls.mode", words(&["auto", "disabled"], &["files"]), "where certificates between members come from"),
     field("tls.rotationIntervalDays", Kind::Whole(1, 365), "certificates are valid for twice as long"),
     field("http.listen", Kind::Socket, "the cache API; port 0 picks a free one"),
-    field("http.socket", Kind::PathOrNone, "the cache API on a Unix socket; empty: none"),
+    field("http.socket", Kind::UnixSocketOrNone, "the cache API on a Unix socket; empty: none"),
     field("http.allowedHosts", Kind::Hosts, "`Host` names accepted beside this host's own"),
     field("http.allowedOrigins", Kind::Origins, "`Origin`s accepted"),
     field("http.maxValueBytes", Kind::Size(1, 64 << 20), "largest value"),
@@ -209,7 +211,7 @@ impl Kind {
             Kind::Text => "a text of up to 255 bytes".into(),
             Kind::Name => "1 to 63 letters, digits, -, _ or ., beginning with a letter or digit".into(),
             Kind::Path => "a path".into(),
-            Kind::PathOrNone => "a path, or nothing".into(),
+            Kind::UnixSocketOrNone => format!("an absolute path of at most {MAX_UNIX_SOCKET} bytes, or nothing"),
             Kind::Word { now, .. } => one_of(now),
             Kind::FlagNotYet => "false".into(),
             Kind::Whole(min, max) => format!("{min} to {max}"),

@@ -106,6 +106,18 @@ fn arguments_outweigh_variables_which_outweigh_the_file() {
 }
 
 #[test]
+fn the_unix_socket_is_set_moved_and_left_out_by_every_source() {
+    let socket = |yaml, env: &[_], sets: &[_]| load(yaml, env, sets).unwrap().settings.http.socket;
+    assert_eq!(socket("", &[], &[]), Some("/run/sidegrid/http.sock".into()));
+    assert_eq!(socket("http: {socket: /run/a}", &[], &[]), Some("/run/a".into()));
+    assert_eq!(socket("http: {socket: /run/a}", &[("SIDEGRID_HTTP_SOCKET", "/run/b")], &[]), Some("/run/b".into()));
+    let env = [("SIDEGRID_HTTP_SOCKET", "/run/b")];
+    assert_eq!(socket("", &env, &["http.socket=/run/c"]), Some("/run/c".into()));
+    assert_eq!(socket("http: {socket: ''}", &[], &[]), None);
+    assert_eq!(socket("", &[("SIDEGRID_HTTP_SOCKET", "")], &[]), None);
+}
+
+#[test]
 fn lists_come_from_text_too() {
     let loaded = load(
         "",
@@ -200,6 +212,12 @@ fn contradictions_are_found() {
         (&["cluster.timing.ping=300ms"], "cluster.timing.ping: 400ms is less than two pings of 300ms"),
         (&["cluster.timing.lease=300ms"], "cluster.timing.lease: 300ms is less than the suspicion time of 400ms"),
         (&["caches.a.whenFull=reject"], "caches.a.whenFull: reject never applies"),
+        (
+            &["http.socket=/run/sidegrid/default.web-1.sock"],
+            "http.socket: names like default.web-1.sock in member.stateDir are of lock and control socket",
+        ),
+        (&["http.socket=/run//sidegrid"], "http.socket: /run//sidegrid is taken by member.stateDir as well"),
+        (&["registry.path=/run/sidegrid/http.sock/a"], "registry.path: /run/sidegrid/http.sock is taken by"),
     ];
     for (sets, expected) in cases {
         let found = faults("", &[], sets);
@@ -214,6 +232,9 @@ fn contradictions_are_found() {
             "network.failureDetectionPort=0",
         ],
         vec!["caches.a.whenFull=reject", "caches.a.maxBytes=1MiB"],
+        vec!["http.socket=/run/default.web-1.sock"],
+        vec!["cluster.name=http"],
+        vec!["registry.token=/run/sidegrid/http.sock"],
     ] {
         load("", &[], &fine).unwrap();
     }

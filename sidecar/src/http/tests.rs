@@ -8,3 +8,4 @@ mod guard;
 mod hostile;
 mod lifecycle;
 mod refusals;
+mod unix_socket;

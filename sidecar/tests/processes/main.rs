@@ -8,3 +8,4 @@ mod drain_hands_over;
 mod supervisor_restarts_member;
 mod support;
 mod three_members_form_a_cluster;
+mod unix_socket_serves;

@@ -1,7 +1,6 @@
 //! Web pages are kept out; this host and whom the settings name are let in.
 
-use super::client::{Connection, Running, settings};
-use tokio::net::UnixStream;
+use super::client::{Running, settings};
 
 type Headers = &'static [(&'static str, &'static str)];
 
@@ -55,23 +54,5 @@ async fn a_page_of_an_allowed_origin_may_ask_and_read() {
     assert_eq!(put.header("access-control-allow-origin"), "https://app.example");
     assert!(put.header("access-control-expose-headers").contains("etag"));
     assert_eq!(api.get(&format!("OPTIONS {K}")).await.header("allow"), "GET, HEAD, PUT, DELETE, PATCH");
-    api.end().await;
-}
-
-#[tokio::test]
-async fn the_unix_socket_serves_whatever_the_host_is_called() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("http.sock");
-    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    unix.set_nonblocking(true).unwrap();
-    let api = Running::start_with(&settings(), Some(unix));
-    let mut connection = Connection::new(UnixStream::connect(&path).await.unwrap());
-    for (headers, status) in
-        [([("host", "anything.example"), ("x", "y")], 201), ([("host", "a"), ("origin", "https://a.example")], 403)]
-    {
-        connection.send(&format!("PUT {K}"), &headers, b"v").await;
-        assert_eq!(connection.receive(false).await.unwrap().status, status);
-    }
-    assert_eq!(api.get(&format!("GET {K}")).await.text(), "v");
     api.end().await;
 }
