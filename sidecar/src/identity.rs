@@ -123,7 +123,9 @@ impl Identity {
         locality: Option<Locality>,
     ) -> Result<Member, IdentityError> {
         let incarnation = match &self.incarnations {
-            Some(incarnations) => incarnations.next(clock::calendar_nanos()).map_err(IdentityError::Incarnation)?,
+            Some(incarnations) => {
+                incarnations.next(clock::calendar_nanos(), now.as_nanos()).map_err(IdentityError::Incarnation)?
+            }
             None => now.as_nanos(),
         };
         Ok(Member {
