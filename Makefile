@@ -38,7 +38,8 @@ demo: install ## See it work in a small real Kubernetes (CLUSTER=current: in the
 	@deploy/demo/demo.sh
 
 demo-down: ## End the Kubernetes that `make demo` brought up, and leave nothing
-	@cd tests/cluster && go run . --instance "$${DEMO_INSTANCE:-0}" down
+	@cd tests/cluster && go build -o "$(TARGET_DIR)/demo/cluster" . && \
+	  $(ROOT) "$(TARGET_DIR)/demo/cluster" --instance "$${DEMO_INSTANCE:-0}" down
 
 demo-local: install sidecar ## See it work without Kubernetes: three members, three web services, one member killed
 	@deploy/demo-local/demo.sh
@@ -95,7 +96,7 @@ test-cluster: ## Tier: the Kubernetes that tests and demo bring up comes and goe
 test-e2e: images ## Tier: operator and example app in a real Kubernetes on this machine, short form (root or sudo)
 	cd tests/e2e && go test -c -o "$(TARGET_DIR)/tests/e2e.test" .
 	cd tests/e2e && $(ROOT) "$(TARGET_DIR)/tests/e2e.test" -test.v -test.timeout 60m
-	$(ROOT) env DEMO_EXIT=1 DEMO_INSTANCE=8 $(MAKE) demo
+	DEMO_EXIT=1 DEMO_INSTANCE=8 $(MAKE) demo
 
 e2e-long: images ## The tests on a real Kubernetes in their long form
 	cd tests/e2e && go test -c -o "$(TARGET_DIR)/tests/e2e.test" .

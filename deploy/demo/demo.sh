@@ -20,8 +20,8 @@ step() { printf '\n== %s\n' "$*"; }
 
 case $cluster in
   local)
-    ((EUID == 0)) || fail "a Kubernetes on this machine needs root (network namespaces, containerd): sudo make demo, or
-      CLUSTER=current make demo for the one that kubectl points at, or make demo-local for none"
+    ((EUID == 0)) || command -v sudo >/dev/null || fail "a Kubernetes on this machine needs root or sudo (network
+      namespaces, containerd); CLUSTER=current make demo uses the one that kubectl points at, make demo-local needs none"
     [ -z "${IMAGES:-}" ] || fail "IMAGES is for CLUSTER=current; here they are built and loaded"
     ;;
   current)
@@ -33,10 +33,16 @@ esac
 
 mkdir -p "$target/demo"
 if [ "$cluster" = local ]; then
-  step "Building Kubernetes, sidecar, operator and example app (the first time some 20 minutes on two cores, later seconds)"
-  (cd tests/cluster && go build -o "$program" .)
-  "$program" build
-  deploy/images/build.sh >/dev/null
+  if [ -z "${DEMO_BUILT:-}" ]; then
+    step "Building Kubernetes, sidecar, operator and example app (the first time some 20 minutes on two cores, later seconds)"
+    (cd tests/cluster && go build -o "$program" .)
+    "$program" build
+    deploy/images/build.sh >/dev/null
+  fi
+  if ((EUID != 0)); then
+    # Built as who asks, so that nothing of root's is left in their folders; what follows is root's.
+    exec sudo --preserve-env env "PATH=$PATH" "HOME=$HOME" DEMO_BUILT=1 "$root/deploy/demo/demo.sh"
+  fi
   step "A real Kubernetes of three nodes, two zones"
   end() { "$program" --instance "$instance" down || true; }
   # What was begun and did not come to its end leaves nothing.
@@ -48,7 +54,7 @@ if [ "$cluster" = local ]; then
   export KUBECONFIG
   bin=$("$program" build)
   PATH=$bin:$PATH
-  shown="KUBECONFIG=$KUBECONFIG $bin/kubectl"
+  shown="${DEMO_BUILT:+sudo }env KUBECONFIG=$KUBECONFIG $bin/kubectl"
 else
   shown=kubectl
 fi

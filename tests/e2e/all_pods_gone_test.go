@@ -9,9 +9,10 @@ import (
 
 	"example.com/sidegrid/e2e/app"
 	"example.com/sidegrid/e2e/kube"
+	"example.com/sidegrid/e2e/processes"
 )
 
-// TestAllPodsGone: when the pods of all nodes die at once, the cluster forms again by itself, and says what was lost.
+// TestAllPodsGone: when the members of all nodes die at once, the cluster forms again by itself, and says what was lost.
 func TestAllPodsGone(t *testing.T) {
 	w := startWeb(newSpace(t, "all-gone", faultWarnings, registryWarnings, []string{"every copy of"}), 200)
 	before, err := w.client.Cluster(w.ctx, w.pods[0].Status.PodIP)
@@ -19,7 +20,17 @@ func TestAllPodsGone(t *testing.T) {
 	session, err := w.client.Login(w.ctx, w.pods[0].Status.PodIP, "ada")
 	w.must(err)
 
-	w.run("delete", "pod", "--selector=app=web", "--grace-period=0", "--force")
+	// By signal: also a deletion without grace lets the members hand over to each other for some seconds.
+	var sidecars []int
+	for i := range w.pods {
+		sidecars = append(sidecars, w.process(&w.pods[i], processes.Supervisor))
+	}
+	for _, sidecar := range sidecars {
+		w.kill(sidecar)
+	}
+	for i := range w.pods {
+		w.restarted(&w.pods[i])
+	}
 	pods := w.settled("web", 3)
 
 	after, err := w.client.Cluster(w.ctx, pods[0].Status.PodIP)
