@@ -65,7 +65,7 @@ images() {
 }
 
 step "Installing the operator: kubectl apply -k deploy/kustomize/default"
-kubectl kustomize deploy/kustomize/default | images | kubectl apply --server-side -f - >/dev/null
+kubectl kustomize deploy/kustomize/default | images | kubectl apply -f - >/dev/null
 kubectl wait --for=condition=Established crd/cacheclusters.sidegrid.dev --timeout="$patience" >/dev/null
 kubectl --namespace sidegrid-system rollout status deployment/sidegrid-operator --timeout="$patience"
 bundle() {
