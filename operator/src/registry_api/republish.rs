@@ -69,8 +69,7 @@ pub(super) async fn republish(
         let object = kube_call::read(objects.get_opt(&name)).await.map_err(unavailable)?;
         let mut statements = object.as_ref().map(statements_of).unwrap_or_default();
         statements.add(member, known.view, &known.document, now());
-        // A view that was seen here and that none of them knows may be served in by others.
-        if let Some(settled) = statements.settled(now()).filter(|settled| settled.view.number > mark) {
+        if let Some(settled) = statements.settled(now(), mark) {
             let Swap::Done = documents.restore(uid, stored, &settled).await? else { continue };
             tracing::warn!(cluster = uid, view = %settled.view.number, "put the document back, as its members have it");
             forget(documents, uid).await;

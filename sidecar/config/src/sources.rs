@@ -19,7 +19,8 @@ pub(crate) const MAX_CACHES: usize = 256;
 const PREFIX: &str = "SIDEGRID_";
 /// Variables with that prefix that are no settings: the file's name, what the program tells itself, and what apps and
 /// test scripts are told of it.
-const NO_SETTINGS: &[&str] = &["SIDEGRID_CONFIG", "SIDEGRID_INTERNAL_", "SIDEGRID_URL", "SIDEGRID_SOCKET", "SIDEGRID_BIN"];
+const NO_SETTINGS: &[&str] =
+    &["SIDEGRID_CONFIG", "SIDEGRID_INTERNAL_", "SIDEGRID_URL", "SIDEGRID_SOCKET", "SIDEGRID_BIN"];
 
 /// Values by path, later sources over earlier ones, and what was wrong so far.
 #[derive(Debug, Default)]

@@ -124,9 +124,10 @@ pub(crate) struct Membership {
     registry_behind: bool,
     /// What was known when the call was made whose answer is being taken.
     asked_knowing: Known,
-    /// When this member last told a registry that is behind what it knows: until that is not behind any more, it keeps to
-    /// its view (G-4).
+    /// When this member last told a registry that is behind what it knows: it keeps to its view (G-4).
     republished_at: Option<Time>,
+    /// A peer has shown it a newer view since, so that it says nothing more.
+    overtaken: bool,
     retry_at: Time,
     waits_for: Option<&'static str>,
 
@@ -192,6 +193,7 @@ impl Membership {
             registry_behind: false,
             asked_knowing: Known::default(),
             republished_at: None,
+            overtaken: false,
             retry_at: Time::ZERO,
             waits_for: None,
             joiners: BTreeMap::new(),
@@ -319,7 +321,11 @@ impl Membership {
         message: Message,
     ) -> Option<Decided> {
         match message {
-            Message::ViewIs(view) => return self.newer(view),
+            Message::ViewIs(view) => {
+                // What was said of the newest view is true no more.
+                self.overtaken |= self.keeps_from(cx.now, view.number);
+                return self.newer(cx.now, view);
+            }
             // Whoever shows an older view was sent ours already.
             Message::ViewRequest => {}
             Message::Suspects(suspects) => self.on_report(cx, from, suspects),
@@ -350,10 +356,10 @@ impl Membership {
     }
 
     /// A view newer than ours, of our cluster (V-8).
-    fn newer(&self, view: Arc<View>) -> Option<Decided> {
+    fn newer(&self, now: Time, view: Arc<View>) -> Option<Decided> {
         let fits = self.participation != Participation::Superseded
             && view.number > self.view_number()
-            && !self.keeps_from(view.number)
+            && !self.keeps_from(now, view.number)
             && view.segments == self.setup.agreed.segments
             && view.classes == classes(&self.setup)
             && view.is_sound();
@@ -405,7 +411,9 @@ impl Membership {
         if member == cx.me || self.dead.len() >= cx.limits.clients {
             return;
         }
-        if self.dead.get(&member).is_some_and(|d| d.proof == Proof::Released || d.proof == proof) {
+        // The first proof is as good as a second one, which would begin the wait after it anew (P-2), again and again when
+        // two sources tell two kinds. A release counts as more.
+        if self.dead.get(&member).is_some_and(|d| d.proof == Proof::Released || proof != Proof::Released) {
             return;
         }
         self.dead.insert(member, Death { proof, learned: cx.now });

@@ -4,11 +4,12 @@
 //! The danger is a newer view that some have installed and the registry has forgotten: what is made again must not stand
 //! beside it. So
 //! - more than half of a view's members must say, all within a short while, that they know of none newer;
-//! - who has said so installs none that a peer shows until the registry is mended (a newer view, which could not be served
-//!   in without some of them, then never is);
+//! - who has said so installs none that a peer shows until the registry is mended, or, having stopped saying so, until what
+//!   it said no longer counts (a newer view could not be served in without some of them);
 //! - what is made again is a view of its own, with the same members and placement and a number that nobody else has given.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,9 @@ pub type Millis = u64;
 /// How long a statement counts. Members make theirs again each second while the registry is behind, and keep to it for as
 /// long.
 pub const STATEMENT_LASTS: Millis = 5_000;
+/// How long a member keeps to its last statement, should a peer show it a newer view: until it no longer counts anywhere,
+/// its way there included.
+pub const KEPT: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Statement {
@@ -75,10 +79,11 @@ impl Statements {
     }
 
     /// The document to put back, once more than half of the newest view's members have said that there is none newer.
-    /// None also while nobody has shown that view's document.
+    /// None also while nobody has shown that view's document, and while the registry itself remembers a newer view than
+    /// they know, `mark`: somebody may serve in it.
     #[must_use]
-    pub fn settled(&self, now: Millis) -> Option<Document> {
-        let newest = self.newest.as_ref()?;
+    pub fn settled(&self, now: Millis, mark: ViewNumber) -> Option<Document> {
+        let newest = self.newest.as_ref().filter(|newest| newest.view.number >= mark)?;
         if self.members.values().any(|said| said.view > newest.view.number) {
             return None;
         }
@@ -86,23 +91,20 @@ impl Statements {
             let said = self.members.get(id).filter(|said| said.is_fresh(now));
             said.is_some_and(|said| said.view == newest.view.number)
         };
-        let silent: Vec<MemberId> = newest.view.ids().filter(|id| !has_said(id)).collect();
-        if silent.len() * 2 >= newest.view.members.len() {
+        let count = newest.view.ids().filter(has_said).count();
+        if count * 2 <= newest.view.members.len() {
             return None;
         }
-        restored(newest, &silent)
+        restored(newest)
     }
 }
 
 /// The same view under a new number: its owners, fillings and the owners it dropped are as they were, so that whoever
-/// had not installed the old one takes the same steps in the new one. The old one counts as unsealed, and so does each
-/// member alone that has not said anything: it may serve in a view that was forgotten, with members of that one, so
-/// nobody goes on without it before it is proved dead or has confirmed.
-fn restored(newest: &Document, silent: &[MemberId]) -> Option<Document> {
+/// had not installed the old one takes the same steps in the new one. The old one counts as unsealed.
+fn restored(newest: &Document) -> Option<Document> {
     let mut next = newest.clone();
-    let unsealed = |members| UnsealedView { number: newest.view.number, members };
-    next.unsealed.push(unsealed(newest.view.ids().collect()));
-    next.unsealed.extend(silent.iter().map(|id| unsealed(vec![*id])));
+    let members = newest.view.ids().collect();
+    next.unsealed.push(UnsealedView { number: newest.view.number, members });
     next.format = FORMAT;
     next.view.number = ViewNumber(newest.view.number.0.checked_add(VIEW_JUMP)?);
     next.ballot = newest.ballot.checked_add(JUMP)?;
@@ -156,20 +158,19 @@ mod tests {
         let (old, new) = (document(&[1, 2, 3], 4), document(&[1, 2, 3], 5));
         let mut said = Statements::default();
         said.add(MemberId(1), old.view.number, &new, 0);
-        assert_eq!(said.settled(0), None);
+        assert_eq!(said.settled(0, ViewNumber::NONE), None);
         // Of an older view, a stranger, and the same again: none makes it more.
         said.add(MemberId(2), old.view.number, &old, 0);
         said.add(MemberId(9), new.view.number, &new, 0);
         said.add(MemberId(1), new.view.number, &new, 0);
-        assert_eq!(said.settled(0), None);
+        assert_eq!(said.settled(0, ViewNumber::NONE), None);
         // It has the view from a peer, without its document.
         said.add(MemberId(2), new.view.number, &old, 0);
-        let made = said.settled(0).expect("two of three");
+        let made = said.settled(0, ViewNumber::NONE).expect("two of three");
         assert_eq!(made.view.number.0, 5 + VIEW_JUMP);
         assert_eq!((&made.view.members, &made.view.groups), (&new.view.members, &new.view.groups));
-        let unsealed: Vec<_> = made.unsealed.iter().map(|u| (u.number, u.members.len())).collect();
-        assert_eq!(unsealed, [(new.view.number, 3), (new.view.number, 1)], "the view, and the silent one alone");
-        assert_eq!(made.unsealed[1].members, [MemberId(3)]);
+        assert_eq!(made.unsealed.last().map(|u| u.number), Some(new.view.number));
+        assert_eq!(said.settled(0, new.view.number.next()), None, "the registry remembers a newer one");
         assert!(rank(&made) > rank(&new) && made.revision > new.revision + 1 && made.ballot > new.ballot + 1);
         assert!(is_behind(Some(&new), made.view.number, &old) && is_behind(None, ViewNumber(1), &old));
         assert!(!is_behind(Some(&made), new.view.number, &new));
@@ -180,11 +181,11 @@ mod tests {
         let two = document(&[1, 2], 3);
         let mut said = Statements::default();
         said.add(MemberId(1), two.view.number, &two, 0);
-        assert_eq!(said.settled(0), None);
+        assert_eq!(said.settled(0, ViewNumber::NONE), None);
         said.add(MemberId(2), two.view.number, &two, 0);
-        assert!(said.settled(0).is_some());
+        assert!(said.settled(0, ViewNumber::NONE).is_some());
         said.add(MemberId(7), ViewNumber(4), &two, 0);
-        assert_eq!(said.settled(0), None);
+        assert_eq!(said.settled(0, ViewNumber::NONE), None);
     }
 
     #[test]
@@ -193,10 +194,10 @@ mod tests {
         let mut said = Statements::default();
         said.add(MemberId(1), known.view.number, &known, 0);
         said.add(MemberId(2), known.view.number, &known, STATEMENT_LASTS);
-        assert_eq!(said.settled(STATEMENT_LASTS), None);
+        assert_eq!(said.settled(STATEMENT_LASTS, ViewNumber::NONE), None);
         said.add(MemberId(1), known.view.number, &known, STATEMENT_LASTS + 1);
-        assert!(said.settled(STATEMENT_LASTS + 1).is_some());
-        assert_eq!(said.settled(3 * STATEMENT_LASTS), None);
+        assert!(said.settled(STATEMENT_LASTS + 1, ViewNumber::NONE).is_some());
+        assert_eq!(said.settled(3 * STATEMENT_LASTS, ViewNumber::NONE), None);
     }
 
     #[test]

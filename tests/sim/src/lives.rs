@@ -10,7 +10,7 @@ use sidegrid_core::{MemberId, ViewNumber};
 
 use crate::clock::{Instant, MS};
 use crate::history::Told;
-use crate::node::{Life, node_of};
+use crate::node::{Life, incarnation_of, node_of};
 use crate::queue::{Fate, What};
 use crate::store::new_store;
 use crate::world::World;
@@ -74,6 +74,10 @@ impl World {
     pub(crate) fn crash(&mut self, node: usize) {
         if let Some(id) = self.stop(node) {
             self.note(format_args!("CRASH {}", crate::trace::label(id)));
+            // In pods the platform says so too, also while the next incarnation says it by itself.
+            if self.profile.pods && self.rng.percent(40) {
+                self.queue.push(self.now + self.rng.between(20 * MS, 1500 * MS), What::PlatformWord { dead: id });
+            }
             self.refuse_connections(id);
         }
     }
@@ -187,19 +191,23 @@ impl World {
             self.queue.push(self.now + 200 * MS, What::PlatformWord { dead });
             return;
         }
-        if document.proofs.contains_key(&dead) {
+        debug_assert!(!self.lives(node_of(dead), dead), "it has ended");
+        // And with it all that ran there before.
+        let counted = document.view.ids().chain(document.unsealed.iter().flat_map(|u| u.members.iter().copied()));
+        let ended = |id: &MemberId| node_of(*id) == node_of(dead) && !self.lives(node_of(*id), *id);
+        let ended: Vec<MemberId> = counted
+            .filter(|id| ended(id) && incarnation_of(*id) <= incarnation_of(dead) && !document.proofs.contains_key(id))
+            .collect();
+        if ended.is_empty() {
+            if self.nodes[node_of(dead)].lost && !document.proofs.contains_key(&dead) {
+                // A swap that admits it may still be on its way.
+                self.queue.push(self.now + 500 * MS, What::PlatformWord { dead });
+            }
             return;
         }
-        let counted = document.view.contains(dead) || document.unsealed.iter().any(|u| u.members.contains(&dead));
-        if !counted {
-            // A swap that admits it may still be on its way.
-            self.queue.push(self.now + 500 * MS, What::PlatformWord { dead });
-            return;
-        }
-        debug_assert!(self.nodes[node_of(dead)].lost);
         let mut next = (*document).clone();
         next.revision += 1;
-        next.proofs.insert(dead, Proof::Platform);
+        next.proofs.extend(ended.into_iter().map(|id| (id, Proof::Platform)));
         let request = RegistryCall::Swap { expected: document.expected(), next: Arc::new(next) };
         self.registry_arrive(node_of(dead), dead, CallId(0), &request, Fate::GivenUp);
         self.coverage.hit("P-1");

@@ -40,6 +40,8 @@ pub(crate) struct Registry {
     pub(crate) cut_off: [u8; MAX_NODES],
     /// The newest document that there ever was, once it was lost.
     lost: Option<Arc<Document>>,
+    /// The newest view that it remembers apart from the document; it may lag behind.
+    mark: ViewNumber,
     /// What members have said since.
     statements: Statements,
     /// Documents that were replaced, and when; the newest last.
@@ -63,6 +65,7 @@ impl Registry {
             missing: 0,
             cut_off: [0; MAX_NODES],
             lost: None,
+            mark: ViewNumber::NONE,
             statements: Statements::default(),
             replaced: VecDeque::new(),
             rng,
@@ -96,7 +99,7 @@ impl Registry {
             return false;
         }
         self.statements.add(member, view, document, now / MS);
-        let Some(settled) = self.statements.settled(now / MS) else { return false };
+        let Some(settled) = self.statements.settled(now / MS, self.mark) else { return false };
         self.document = Some(Arc::new(settled));
         (self.lost, self.statements) = (None, Statements::default());
         true
@@ -172,6 +175,9 @@ impl Registry {
                 }
                 // It was put back within the newest view, and goes on from there.
                 self.lost = None;
+                if self.rng.percent(70) {
+                    self.mark = next.view.number;
+                }
                 (RegistryAnswer::Swapped, true)
             }
             RegistryCall::Create(_) | RegistryCall::Swap { .. } => {

@@ -43,6 +43,7 @@ impl Membership {
         self.waits_for = None;
         self.registry_behind = false;
         self.republished_at = None;
+        self.overtaken = false;
         self.changed_at = cx.now;
         self.report_installed(cx, before.as_deref(), &view, in_order);
         if self.participation != Participation::Superseded {

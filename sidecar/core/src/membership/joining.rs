@@ -177,7 +177,9 @@ impl Membership {
             .dead
             .iter()
             .filter(|(id, d)| {
-                matters(id) && document.proofs.get(id) != Some(&d.proof) && cx.now.since(d.learned) >= PROVE_AFTER
+                let is_new = d.proof == Proof::Released || !document.proofs.contains_key(id);
+                let news = is_new && document.proofs.get(id) != Some(&d.proof);
+                matters(id) && news && cx.now.since(d.learned) >= PROVE_AFTER
             })
             .map(|(id, d)| (*id, d.proof))
             .collect();

@@ -9,8 +9,9 @@ use crate::document::Document;
 use crate::event::{CallId, Effect, Notice, RegistryAnswer, RegistryCall};
 use crate::fault::Bug;
 use crate::ids::ViewNumber;
-use crate::recovery::VIEW_JUMP;
+use crate::recovery::{KEPT, VIEW_JUMP};
 use crate::snapshot::Participation;
+use crate::time::Time;
 
 /// How often a registry that is behind is told what this member knows.
 const REPUBLISH: Duration = Duration::from_secs(1);
@@ -97,6 +98,7 @@ impl Membership {
         }
         self.registry_behind = false;
         self.republished_at = None;
+        self.overtaken = false;
         let found = found?;
         self.document = Some(Arc::clone(&found));
         for (&member, &proof) in &found.proofs {
@@ -109,7 +111,7 @@ impl Membership {
     /// Tells a registry that is behind what this member knows (G-4).
     pub(super) fn tick_republish(&mut self, cx: &mut Context<'_>) {
         let due = self.republished_at.is_none_or(|at| cx.now.since(at) >= REPUBLISH);
-        if !self.registry_behind || !due || !self.is_member() {
+        if !self.registry_behind || self.overtaken || !due || !self.is_member() {
             return;
         }
         let Some(document) = self.document.clone() else { return };
@@ -117,10 +119,12 @@ impl Membership {
         cx.effects.push(Effect::Republish { view: self.view_number().max(document.view.number), document });
     }
 
-    /// Whether a view that a peer shows is not to be installed (G-4): this member has told a registry that is behind of an
-    /// older one, and what is brought back by that word must not have been overtaken. Only what was brought back is newer.
-    pub(super) fn keeps_from(&self, view: ViewNumber) -> bool {
-        self.republished_at.is_some() && view.0.saturating_sub(self.view_number().0) < VIEW_JUMP
+    /// Whether a newer view that a peer shows is not to be installed now (G-4): this member has told a registry that is
+    /// behind of an older one, and what is made again by that word must not have been overtaken. Only what was made again
+    /// is newer by so much.
+    pub(super) fn keeps_from(&self, now: Time, view: ViewNumber) -> bool {
+        let newer = view.0.checked_sub(self.view_number().0).is_some_and(|by| by > 0 && by < VIEW_JUMP);
+        newer && self.republished_at.is_some_and(|at| now.since(at) < KEPT)
     }
 
     fn newer_of(&self, document: &Arc<Document>) -> Option<Decided> {
@@ -204,7 +208,7 @@ impl Membership {
         }
     }
 
-    fn lease_lost_for(&self, now: crate::time::Time) -> Duration {
+    fn lease_lost_for(&self, now: Time) -> Duration {
         now.since(self.lease.lease_until().max(self.changed_at))
     }
 

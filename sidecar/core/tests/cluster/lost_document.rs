@@ -41,7 +41,7 @@ fn a_lost_document_comes_back_by_what_its_members_say() {
         assert_eq!(*view, before.number);
         statements.add(MemberId(*id), *view, document, 0);
     }
-    world.registry = Some(Arc::new(statements.settled(0).expect("all have said so")));
+    world.registry = Some(Arc::new(statements.settled(0, before.number).expect("all have said so")));
     world.until("all follow it", |w| (1..=3).all(|id| w.view(id).unwrap().number.0 == before.number.0 + VIEW_JUMP));
     assert_eq!(world.get(3, "k").as_deref(), Some("v"));
     world.start(4, "lock-4");
@@ -69,6 +69,9 @@ fn who_has_told_a_registry_that_is_behind_keeps_to_its_view() {
         world.view(1).unwrap().number == view.number
     };
     assert!(!shown(&mut world, &next.view));
+    let said = world.republished.len();
+    world.run(Duration::from_secs(5));
+    assert!(world.republished[said..].iter().all(|r| r.0 != 1), "it says nothing more, since it knows of a newer one");
     // The registry has it after all.
     world.registry = Some(Arc::new(next.clone()));
     world.until("it follows the registry", |w| w.view(1).unwrap().number == next.view.number);

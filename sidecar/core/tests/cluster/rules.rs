@@ -1,8 +1,10 @@
 //! One schedule a test, one rule a schedule.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use sidegrid_core::document::Proof;
 use sidegrid_core::event::Notice;
 use sidegrid_core::message::{Message, WriteBody};
 use sidegrid_core::operation::{Applied, Condition, OperationKind, Outcome, RefusalReason};
@@ -206,6 +208,22 @@ fn all_dead_begins_again_empty() {
     assert!(lost, "the loss was not reported");
     assert_eq!(world.get(3, "k"), None);
     world.put(4, "k", "w");
+}
+
+/// C-7 and P-2: what proves itself dead and is told as dead by the platform too is not waited for twice.
+#[test]
+fn two_kinds_of_proof_are_waited_for_once() {
+    let mut world = World::of(2, TWO);
+    world.crash(1);
+    world.crash(2);
+    let mut told = (*world.registry.clone().unwrap()).clone();
+    told.revision += 1;
+    told.proofs.extend([1, 2].map(|id| (MemberId(id), Proof::Platform)));
+    world.registry = Some(Arc::new(told));
+    world.start(3, "lock-1");
+    let took = world.until("formed again", |w| w.view(3).is_some_and(|v| v.contains(MemberId(3))));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(world.swaps.len() < 20, "{} swaps", world.swaps.len());
 }
 
 /// P-1 and P-2: a restarted process proves its predecessor dead, and the exclusion waits for no lease.
