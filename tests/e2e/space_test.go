@@ -32,7 +32,7 @@ var (
 	faultWarnings    = []string{"is suspected", "the lease ran out", "superseded", "the member died", "an exclusion can't go on"}
 	registryWarnings = []string{"the registry can't be reached"}
 	// A replica of the operator may be on the node that is cut off.
-	cutOperatorWarnings = []string{"the leader's Lease was not answered in time", "can't be asked"}
+	cutOperatorWarnings = []string{"the leader's Lease was not answered in time", "can't be asked", "no answer within", "can't be looked after"}
 	lostWarnings        = []string{"the registry's document is missing", "is missing or was put back", "put the document back"}
 )
 
