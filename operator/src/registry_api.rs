@@ -4,6 +4,8 @@
 //! afterwards; the leaf's cluster alone decides which document is meant. Any replica of the operator serves it: what is
 //! kept here is only a cache of what the API server holds.
 
+#[cfg(test)]
+mod conformance_tests;
 mod counters;
 mod enrol;
 mod handlers;

@@ -80,9 +80,15 @@ pub fn next(current: &Document, mark: &str) -> Document {
         1 => next.ballot += 1,
         _ => {}
     }
-    let place = &mut next.view.members[0].locality;
+    marked(next, mark)
+}
+
+/// The document with a mark, and the mark that it had as that of the one before.
+#[must_use]
+pub(crate) fn marked(mut document: Document, mark: &str) -> Document {
+    let place = &mut document.view.members[0].locality;
     place.rack = std::mem::replace(&mut place.machine, mark.to_owned());
-    next
+    document
 }
 
 /// The mark of a document and the mark of the one it followed.

@@ -40,6 +40,16 @@ pub trait Place: Send + Sync {
     fn keeps_authority(&self) -> bool {
         true
     }
+
+    /// Whether it is one cluster's alone, whose callers can't name another one.
+    fn is_of_one_cluster(&self) -> bool {
+        false
+    }
+
+    /// Whether it remembers, apart from the document, how new that was: an older one is then as good as missing.
+    fn remembers_views(&self) -> bool {
+        false
+    }
 }
 
 /// All checks, each on a place of its own.

@@ -7,10 +7,10 @@ use sidegrid_registry::Secret;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::documents::first;
+use crate::documents::{first, mark_of, marked};
 use crate::lossy::Lossy;
 use crate::proposer::win;
-use crate::sequences::{created, must_conflict, there};
+use crate::sequences::{CLUSTER, created, must_conflict, there};
 use crate::{History, Place};
 
 const CREATORS: u128 = 32;
@@ -25,18 +25,21 @@ pub(crate) async fn one_creator(place: &impl Place) {
     let mut creators = JoinSet::new();
     for creator in 1..=CREATORS {
         let (registry, start) = (place.open(), Arc::clone(&start));
+        let cluster = if place.is_of_one_cluster() { CLUSTER } else { ClusterUid(creator) };
         creators.spawn(async move {
             start.wait().await;
-            let document = first(ClusterUid(creator), 3);
-            (creator, registry.create(document).await.expect("creating"))
+            let mark = format!("creator{creator}");
+            let document = marked(first(cluster, 3), &mark);
+            (mark, registry.create(document).await.expect("creating"))
         });
     }
     let outcomes = creators.join_all().await;
-    let winners: Vec<u128> = outcomes.iter().filter(|(_, swap)| swap.is_done()).map(|(creator, _)| *creator).collect();
+    let winners: Vec<&str> =
+        outcomes.iter().filter(|(_, swap)| swap.is_done()).map(|(mark, _)| mark.as_str()).collect();
     let kept = there(&*place.open()).await.expect("a document");
-    assert_eq!(winners, [kept.cluster.0], "there is one creator, and it is the one whose document is kept");
-    for (creator, outcome) in outcomes {
-        if creator != kept.cluster.0 {
+    assert_eq!(winners, [mark_of(&kept).0], "there is one creator, and it is the one whose document is kept");
+    for (mark, outcome) in outcomes {
+        if mark != mark_of(&kept).0 {
             must_conflict(&outcome, Some(&kept), "a loser is shown the winner's document");
         }
     }

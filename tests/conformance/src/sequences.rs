@@ -108,8 +108,13 @@ pub(crate) async fn compares_each_part(place: &impl Place) {
             revision: expected.revision + 1,
             ..next(&current, "must not be written")
         };
-        let outcome = registry.swap(expected, document).await.expect("swapping");
-        must_conflict(&outcome, Some(&current), &format!("another {part} must conflict"));
+        let outcome = registry.swap(expected, document).await;
+        if part == "cluster" && place.is_of_one_cluster() {
+            let refused = outcome.expect_err("another cluster's");
+            assert_eq!(refused.reason(), "unavailable", "{refused}");
+            continue;
+        }
+        must_conflict(&outcome.expect("swapping"), Some(&current), &format!("another {part} must conflict"));
     }
     must_show(&*registry, Some(&current), "a conflict changes nothing").await;
     swapped(&*registry, &current, "b").await;
@@ -153,7 +158,7 @@ pub(crate) async fn missing_is_reported_not_repaired(place: &impl Place) {
     swapped(&*registry, &two, "c").await;
 }
 
-/// An older document is shown as it is (G-3 is up to the members).
+/// An older document is shown as it is (G-3 is up to the members), or told as missing where how new it was is remembered.
 pub(crate) async fn older_is_reported_not_repaired(place: &impl Place) {
     let registry = place.open();
     let old = created(&*registry).await;
@@ -162,6 +167,19 @@ pub(crate) async fn older_is_reported_not_repaired(place: &impl Place) {
         current = swapped(&*registry, &current, &format!("a{round}")).await;
     }
     place.tamper(Some(&old)).await;
+    if place.remembers_views() {
+        for instance in [&registry, &place.open()] {
+            must_show(&**instance, None, "the older document is as good as missing").await;
+            let outcome = instance.swap(old.expected(), next(&old, "b")).await.expect("swapping");
+            must_conflict(&outcome, None, "nothing follows from it");
+            let error = instance.create(first(old.cluster, 1)).await.expect_err("it is not made anew either");
+            assert_eq!(error.reason(), "corrupt", "{error}");
+        }
+        place.tamper(Some(&current)).await;
+        must_show(&*registry, Some(&current), "the newest is back").await;
+        swapped(&*registry, &current, "c").await;
+        return;
+    }
     for instance in [&registry, &place.open()] {
         must_show(&**instance, Some(&old), "the older document is there").await;
         let outcome = instance.swap(current.expected(), next(&current, "b")).await.expect("swapping");
