@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+# A user's PATH on Debian is without these, where nft, sysctl and bridge are.
+export PATH := $(PATH):/usr/sbin:/sbin
+
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # Programs that are run as real processes (members, simulator, bare server) are built once, in the profile `fast`;
 # tests beside the code run in the debug profile. Nothing is built in both, but for what both are made of.
@@ -15,7 +18,9 @@ SIDEGRID_BIN := $(TARGET_DIR)/$(TRIPLE)/fast/sidegrid
 export SIDEGRID_BIN
 CACHE := $(or $(SIDEGRID_CACHE),$(if $(HOME),$(HOME)/.cache/sidegrid,$(TARGET_DIR)/cache))
 # What brings a Kubernetes up runs as root; it is built before, by whoever runs make.
-ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env env "PATH=$$PATH" "HOME=$$HOME")
+# Root's caches are its own, or whoever runs make could not write theirs any more.
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env env "PATH=$$PATH" "HOME=$$HOME" \
+  "GOCACHE=$(TARGET_DIR)/root/go" "KUBECACHEDIR=$(TARGET_DIR)/root/kube")
 LOCKED := $(if $(CI),--locked)
 CARGO_DENY_VERSION := 0.20.2
 GO_MODULES = $(dir $(shell git ls-files '*go.mod'))
@@ -59,6 +64,7 @@ test-lint: ## Tier: format and lints, Rust and Go
 	@# Apart, since the simulator's feature `planted-bugs` would else be on everywhere.
 	cargo clippy --quiet $(LOCKED) --workspace --exclude sidegrid-sim --all-targets -- --deny warnings
 	cargo clippy --quiet $(LOCKED) --package sidegrid-sim --all-targets -- --deny warnings
+	@[ -n "$(GO_MODULES)" ] || { echo "git ls-files names no Go module: nothing would be checked" >&2; exit 1; }
 	for script in $$(git ls-files '*.sh' .ci); do bash -n "$$script"; done
 	for module in $(GO_MODULES); do (cd "$$module"; unformatted=$$(gofmt -l .); \
 	  [ -z "$$unformatted" ] || { echo "gofmt: $$module: $$unformatted"; exit 1; }; go vet ./...); done
@@ -95,7 +101,7 @@ test-cluster: ## Tier: the Kubernetes that tests and demo bring up comes and goe
 
 test-e2e: images ## Tier: operator and example app in a real Kubernetes on this machine, short form (root or sudo)
 	cd tests/e2e && go test -c -o "$(TARGET_DIR)/tests/e2e.test" .
-	cd tests/e2e && $(ROOT) "$(TARGET_DIR)/tests/e2e.test" -test.v -test.timeout 60m
+	cd tests/e2e && $(ROOT) "$(TARGET_DIR)/tests/e2e.test" -test.v -test.timeout 28m
 	DEMO_EXIT=1 DEMO_INSTANCE=8 $(MAKE) demo
 
 e2e-long: images ## The tests on a real Kubernetes in their long form

@@ -4,11 +4,20 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+# Tiers that need root ask sudo, which could not ask back from where they run: so it is asked now, and kept.
+if ((EUID != 0)) && command -v sudo >/dev/null; then
+  sudo -v || exit 1
+  while sleep 50; do sudo -n -v || exit; done &
+  asking=$!
+fi
+
 logs="${CARGO_TARGET_DIR:-target}/tiers"
 # No tier may take longer; one that hangs is ended, and counts as failed.
 limit_s="${SIDEGRID_TIER_LIMIT:-1800}"
 mkdir -p "$logs"
 child=
+asking=${asking:-}
+trap '[ -z "$asking" ] || kill "$asking" 2>/dev/null' EXIT
 trap '[ -z "$child" ] || kill "$child" 2>/dev/null; exit 130' INT TERM
 
 # Counts of a log: cargo's result lines and Go's top-level tests; a tier with neither is one check.

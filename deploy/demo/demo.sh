@@ -5,6 +5,7 @@
 # CLUSTER=current uses the cluster that kubectl points at instead, and leaves its end to you; its nodes must be able to
 # pull the images: IMAGES=registry.example.com/team says from where (NAME:VERSION as deploy/images/build.sh makes them).
 set -euo pipefail
+export PATH=$PATH:/usr/sbin:/sbin
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$root"
 cluster=${CLUSTER:-local}
@@ -41,14 +42,16 @@ if [ "$cluster" = local ]; then
   fi
   if ((EUID != 0)); then
     # Built as who asks, so that nothing of root's is left in their folders; what follows is root's.
-    exec sudo --preserve-env env "PATH=$PATH" "HOME=$HOME" DEMO_BUILT=1 "$root/deploy/demo/demo.sh"
+    exec sudo --preserve-env env "PATH=$PATH" "HOME=$HOME" "GOCACHE=$target/root/go" "KUBECACHEDIR=$target/root/kube" \
+      DEMO_BUILT=1 "$root/deploy/demo/demo.sh"
   fi
   step "A real Kubernetes of three nodes, two zones"
   end() { "$program" --instance "$instance" down || true; }
-  # What was begun and did not come to its end leaves nothing.
-  trap end EXIT
   trap 'exit 130' INT TERM
-  "$program" --instance "$instance" up
+  # It cleans up after itself when it fails; one that is up already is left as it is.
+  "$program" --instance "$instance" up || fail "a demo that is up already is ended by make demo-down"
+  # What was begun and does not come to its end leaves nothing.
+  trap end EXIT
   "$program" --instance "$instance" load "$target"/images/{sidecar,operator,sessions}.tar
   KUBECONFIG=$("$program" --instance "$instance" kubeconfig)
   export KUBECONFIG

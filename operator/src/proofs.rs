@@ -24,8 +24,8 @@ use crate::document::{Documents, Fault};
 use crate::kube_call::{self, CallError};
 use crate::names::{CLUSTER_LABEL, CONTAINER};
 
-/// Pods looked at at once.
-const AT_ONCE: usize = 64;
+/// Pods looked at at once: many, since those whose document is lost wait here.
+const AT_ONCE: usize = 1_024;
 /// Tries to store one pod's proofs; the members' own ways go on meanwhile.
 const TRIES: u32 = 8;
 const PAUSE: Duration = Duration::from_millis(50);

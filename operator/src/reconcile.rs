@@ -134,12 +134,16 @@ async fn control(context: Arc<Context>, until: impl Future<Output = ()> + Send +
     let documents = watcher::Config::default().labels(CLUSTER_UID_LABEL);
     let own: Api<ConfigMap> = Api::namespaced(client.clone(), &context.own_ns);
     let controller = Controller::new(Api::<CacheCluster>::all(client.clone()), watcher::Config::default());
-    let (known, counted) = (controller.store(), controller.store());
+    let (known, around, counted) = (controller.store(), controller.store(), controller.store());
     let gauge = context.metrics.clusters.clone();
     controller
         .with_config(Config::default().debounce(Duration::from_millis(200)).concurrency(CONCURRENCY))
-        .owns(Api::<ConfigMap>::all(client.clone()), managed.clone())
-        .owns(Api::<PodDisruptionBudget>::all(client.clone()), managed)
+        .owns(Api::<ConfigMap>::all(client.clone()), managed)
+        // Everybody's: another's over the same pods takes the guard's place.
+        .watches(Api::<PodDisruptionBudget>::all(client.clone()), watcher::Config::default(), move |budget| {
+            let near = around.state().into_iter().filter(move |c| c.metadata.namespace == budget.metadata.namespace);
+            near.map(|c| ObjectRef::from_obj(&*c)).collect::<Vec<_>>()
+        })
         .watches(Api::<Pod>::all(client), labelled, |pod| cluster_of(&pod))
         .watches(own, documents, move |document| {
             let uid = document.metadata.labels.as_ref().and_then(|l| l.get(CLUSTER_UID_LABEL)).cloned();
@@ -205,7 +209,7 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
     let guard = steps::guard(&target, &pods).await;
     let guarded = match &guard {
         Ok(outcome) => outcome.fact.clone(),
-        Err(fault) => Fact::no("Unavailable", fault.to_string()),
+        Err(fault) => fault_of_guard(&target, fault).await,
     };
     let soon = guard.as_ref().ok().and_then(|outcome| outcome.again);
     steps::missed(&target, &pods).await;
@@ -215,6 +219,7 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
     // Settings that only a person can mend keep nothing else from being looked at again.
     if settings.as_ref().is_err_and(|fault| fault.class() == Class::Invalid) {
         guard?;
+        context.succeeded(target.uid);
         context.metrics.reconciled(Class::Invalid.word());
         return Ok(Action::requeue(soon.unwrap_or(AGAIN).min(AGAIN)));
     }
@@ -223,6 +228,14 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
     context.succeeded(target.uid);
     context.metrics.reconciled("done");
     Ok(Action::requeue(soon.unwrap_or(AGAIN).min(AGAIN)))
+}
+
+async fn fault_of_guard(target: &Target<'_>, fault: &Fault) -> Fact {
+    if !matches!(fault, Fault::Taken { .. }) {
+        return Fact::no("Unavailable", fault.to_string());
+    }
+    target.context.events.tell(&target.cluster.object_ref(&()), Reason::NameTaken, fault.to_string()).await;
+    Fact::no("NameTaken", fault.to_string())
 }
 
 async fn fault_of_settings(target: &Target<'_>, fault: &Fault) -> Fact {

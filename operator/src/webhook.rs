@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1, Operation};
@@ -22,6 +23,7 @@ use kube::core::response::{Status, StatusSummary};
 use kube::{Api, Client};
 use serde_json::Value;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
 use crate::crd::CacheCluster;
@@ -47,10 +49,12 @@ pub use refusal::{Refusal, RefusalKind};
 pub const PATH: &str = "/mutate";
 /// Largest request in bytes: more than an API server takes for an object.
 const MAX_BODY_BYTES: usize = 4 << 20;
-/// Requests answered at once, so that their bodies fit into the operator's memory; others wait for their turn.
+/// What is held of all requests' bodies, in bytes: a part of the operator's memory.
+const MAX_BUFFERED_BYTES: usize = 48 << 20;
+/// Requests answered at once; others wait for their turn.
 const CONCURRENCY: usize = 16;
 /// Longest time for a request: less than the API server waits for a webhook.
-const REQUEST_TIME: Duration = Duration::from_secs(6);
+const REQUEST_TIME: Duration = Duration::from_millis(4_500);
 /// Longest time for all that is read for one pod: less than the API server waits for a webhook.
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(4);
 
@@ -123,9 +127,32 @@ pub fn router<L: Lookup>(state: WebhookState<L>) -> Router {
     Router::new()
         .route(PATH, post(mutate::<L>))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(from_fn(timed))
         .layer(GlobalConcurrencyLimitLayer::new(CONCURRENCY))
+        .layer(from_fn_with_state(Arc::new(Semaphore::new(MAX_BUFFERED_BYTES)), collected))
+        .layer(from_fn(timed))
         .with_state(Arc::new(state))
+}
+
+/// Takes the body in before the request takes its turn, so that whoever sends it slowly keeps nobody waiting. What has
+/// arrived of all bodies is bounded; past that bound the request is told to come again.
+async fn collected(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let (mut arrived, mut taken) = (Vec::new(), Vec::new());
+    let mut body = body.into_data_stream();
+    while let Some(chunk) = body.next().await {
+        let Ok(chunk) = chunk else { return (StatusCode::BAD_REQUEST, "the body broke off").into_response() };
+        if arrived.len() + chunk.len() > MAX_BODY_BYTES {
+            return (StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than an object may be").into_response();
+        }
+        let Ok(place) = Arc::clone(&room).try_acquire_many_owned(u32::try_from(chunk.len()).unwrap_or(u32::MAX)) else {
+            return (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again").into_response();
+        };
+        taken.push(place);
+        arrived.extend_from_slice(&chunk);
+    }
+    let response = next.run(Request::from_parts(head, Body::from(arrived))).await;
+    drop(taken);
+    response
 }
 
 /// Gives a request its time, arrival of its body included: anyone who reaches the port can send one, slowly.

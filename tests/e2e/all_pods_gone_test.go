@@ -55,17 +55,22 @@ func TestAllPodsGone(t *testing.T) {
 		if loss == nil || loss.Segments != cluster.Status.Segments.Total || loss.View <= before.View.Number {
 			return fmt.Errorf("lastLoss is %+v, of %d segments", loss, cluster.Status.Segments.Total)
 		}
-		var events kube.List[struct {
-			Reason string `json:"reason"`
-		}]
-		if err := w.kube.Get(ctx, &events, "events", "--namespace="+w.name, "--field-selector=involvedObject.name=web"); err != nil {
-			return err
-		}
-		for _, event := range events.Items {
-			if event.Reason == "DataLost" {
-				return nil
-			}
-		}
-		return fmt.Errorf("no event DataLost among %+v", events.Items)
+		return w.told(ctx, "DataLost")
 	})
+}
+
+// told says whether there is an event of this reason on the CacheCluster `web`.
+func (s *space) told(ctx context.Context, reason string) error {
+	var events kube.List[struct {
+		Reason string `json:"reason"`
+	}]
+	if err := s.kube.Get(ctx, &events, "events", "--namespace="+s.name, "--field-selector=involvedObject.name=web"); err != nil {
+		return err
+	}
+	for _, event := range events.Items {
+		if event.Reason == reason {
+			return nil
+		}
+	}
+	return fmt.Errorf("no event %s among %+v", reason, events.Items)
 }

@@ -76,7 +76,8 @@ type place struct {
 // copies asks the sidecar, from within its pod, where the copies of a key are.
 func (s *space) copies(pid int, key string) []place {
 	s.t.Helper()
-	out := s.insideSidecar(pid, "/v1/cluster/explain?cache=sessions&key="+key)
+	out, err := insider(pid).body(s.ctx, "/v1/cluster/explain?cache=sessions&key="+key)
+	s.must(err)
 	var explained struct {
 		Copies []place `json:"copies"`
 	}

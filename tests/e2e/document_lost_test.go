@@ -88,6 +88,7 @@ func TestDeletedCacheClusterCleansUp(t *testing.T) {
 		t.Fatalf("%d of %v are there: %v", found, kept, err)
 	}
 	w.run("delete", "cgrid", "web", "--wait=false")
+	w.until(settleLimit, "the operator's word that it waits", func(ctx context.Context) error { return w.told(ctx, "WaitingForPods") })
 	w.must(w.ledger.Check(w.ctx, w.addresses()))
 	if found, err := there(w.ctx); err != nil || found != len(kept) {
 		t.Errorf("with members running, %d of %v are there: %v", found, kept, err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"testing"
 	"time"
@@ -43,7 +42,7 @@ func TestSidecarEndsAfterItsApp(t *testing.T) {
 	if processes.State(app) == "" {
 		t.Fatal("the app has ended already, so nothing is shown")
 	}
-	if status := w.statusInside(w.ctx, app, session.Cookie); status != "200" {
+	if status := insider(app).session(w.ctx, session.Cookie); status != "200" {
 		t.Errorf("its app, still there, is answered %s", status)
 	}
 	w.until(startLimit, "the app's end", func(context.Context) error {
@@ -73,16 +72,4 @@ func TestAppsAccountMayDoNothingMore(t *testing.T) {
 	if here, elsewhere := may(s.name), may("default"); here != elsewhere {
 		t.Errorf("it may:\n%s\nand in another namespace:\n%s", here, elsewhere)
 	}
-}
-
-// insideSidecar asks a sidecar's HTTP API from within its pod and gives the body.
-func (s *space) insideSidecar(pid int, path string) string {
-	s.t.Helper()
-	command := exec.CommandContext(s.ctx, "nsenter", "--net="+processes.Network(pid), "curl", "--silent", "--show-error", "--fail",
-		"--max-time", "8", "http://127.0.0.1:7080"+path)
-	out, err := command.CombinedOutput()
-	if err != nil {
-		s.t.Fatalf("%s: %v: %s", path, err, out)
-	}
-	return string(out)
 }

@@ -18,6 +18,7 @@ const MESHES: [Mesh; 2] = [
         of_namespace: |namespace| istio(namespace, "istio-injection"),
         inbound: "traffic.sidecar.istio.io/excludeInboundPorts",
         outbound: "traffic.sidecar.istio.io/excludeOutboundPorts",
+        inherits: false,
     },
     Mesh {
         container: "linkerd-proxy",
@@ -25,6 +26,7 @@ const MESHES: [Mesh; 2] = [
         of_namespace: linkerd,
         inbound: "config.linkerd.io/skip-inbound-ports",
         outbound: "config.linkerd.io/skip-outbound-ports",
+        inherits: true,
     },
 ];
 
@@ -39,6 +41,8 @@ struct Mesh {
     inbound: &'static str,
     /// Annotation of the ports that are called past the proxy.
     outbound: &'static str,
+    /// Whether the Namespace's annotations hold for pods without their own.
+    inherits: bool,
 }
 
 impl Mesh {
@@ -49,13 +53,21 @@ impl Mesh {
     }
 }
 
-/// Whether the pod's Namespace must be known: the pod names no mesh that it is in, and doesn't opt out of each.
+/// Whether the pod's Namespace must be known: whether it is in a mesh that the pod says nothing of, or what its list holds
+/// that one in the pod is to take the place of.
 #[must_use]
 pub fn asks_namespace(pod: &Pod, cluster: &CacheCluster) -> bool {
-    let said = || MESHES.iter().map(|mesh| mesh.at_pod(pod));
-    cluster.spec.mesh.istio == MeshMode::Auto
-        && said().all(|said| said != Some(true))
-        && said().any(|said| said.is_none())
+    let has = |annotation: &str| pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(annotation));
+    let said = |mesh: &Mesh| match cluster.spec.mesh.istio {
+        MeshMode::Auto => mesh.at_pod(pod),
+        MeshMode::Always => Some(true),
+        MeshMode::Never => Some(false),
+    };
+    let is_in_one = MESHES.iter().any(|mesh| said(mesh) == Some(true));
+    MESHES.iter().any(|mesh| match said(mesh) {
+        None => !is_in_one,
+        Some(is_in) => is_in && mesh.inherits && !(has(mesh.inbound) && has(mesh.outbound)),
+    })
 }
 
 /// Adds the annotations of the meshes that are seen, to what the pod's own lists have.

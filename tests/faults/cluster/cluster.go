@@ -122,21 +122,27 @@ func Binary(t testing.TB) string {
 		return absolute
 	}
 	newest, when := "", time.Time{}
-	for _, profile := range []string{"fast", "debug"} {
+	for _, pattern := range []string{"*-*/fast", "fast", "debug"} {
 		for _, up := range []string{"../..", "../../.."} {
-			path, err := filepath.Abs(filepath.Join(up, "target", profile, "sidegrid"))
+			paths, err := filepath.Glob(filepath.Join(up, "target", pattern, "sidegrid"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if found, err := os.Stat(path); err == nil && found.ModTime().After(when) {
-				newest, when = path, found.ModTime()
+			for _, path := range paths {
+				if found, err := os.Stat(path); err == nil && found.ModTime().After(when) {
+					newest, when = path, found.ModTime()
+				}
 			}
 		}
 	}
 	if newest == "" {
-		t.Fatal("there is no binary to test: build it (cargo build --profile fast -p sidegrid), or name it in SIDEGRID_BIN")
+		t.Fatal("there is no binary to test: build it (make sidecar), or name it in SIDEGRID_BIN")
 	}
-	return newest
+	absolute, err := filepath.Abs(newest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return absolute
 }
 
 // Add makes one more member on a node and machine of its own, and does not start it.

@@ -18,6 +18,11 @@ const inside = "SIDEGRID_FAULTS_INSIDE"
 // that is here. Another user's tests run once more in a user, network and mount namespace made for them, where they
 // are root over what they make there and nothing else, and which has no way out at all.
 func Main(run func() int) int {
+	// Where bridge is; a user's PATH on Debian is without it.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	if os.Geteuid() == 0 && os.Getenv(inside) == "" {
 		return run()
 	}

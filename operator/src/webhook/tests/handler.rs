@@ -193,7 +193,23 @@ async fn what_is_no_review_is_answered_with_400() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_does_not_come_takes_no_place_for_long() {
-    let never = Body::from_stream(futures::stream::pending::<Result<axum::body::Bytes, std::io::Error>>());
-    assert_eq!(post(never).await.0, StatusCode::REQUEST_TIMEOUT);
+async fn bodies_that_do_not_come_keep_nobody_waiting() {
+    let routes = router(WebhookState::new(One, settings()));
+    let ask = |body: Body| routes.clone().oneshot(Request::post(PATH).body(body).unwrap());
+    let never = || Body::from_stream(futures::stream::pending::<Result<axum::body::Bytes, std::io::Error>>());
+    let slow = futures::future::join_all((0..100).map(|_| ask(never())));
+    let quick = async {
+        let began = tokio::time::Instant::now();
+        let status = ask(Body::from(request(json!({})).to_string())).await.unwrap().status();
+        (status, began.elapsed())
+    };
+    let (slow, (status, took)) = tokio::join!(slow, quick);
+    assert_eq!(status, StatusCode::OK);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(slow.into_iter().all(|answer| answer.unwrap().status() == StatusCode::REQUEST_TIMEOUT));
+}
+
+#[tokio::test]
+async fn what_is_held_of_bodies_is_bounded() {
+    assert_eq!(post(vec![b' '; 5 << 20]).await.0, StatusCode::PAYLOAD_TOO_LARGE);
 }

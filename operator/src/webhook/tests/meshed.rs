@@ -64,7 +64,11 @@ fn a_mesh_is_seen_by_what_the_pod_says() {
         (with("linkerd-proxy"), false, true),
     ] {
         assert_eq!(kept_out_of(&injected(changes.clone(), &cluster())), (istio, linkerd), "{changes}");
-        assert_eq!(asks_namespace(&pod(changes.clone()), &cluster()), !istio && !linkerd, "{changes}");
+        assert_eq!(
+            asks_namespace(&pod(changes.clone()), &cluster()),
+            !istio,
+            "{changes}: what Linkerd's list of the Namespace holds"
+        );
     }
 }
 
@@ -94,10 +98,13 @@ fn a_mesh_is_seen_by_what_the_namespace_says_unless_the_pod_opts_out() {
 }
 
 #[test]
-fn the_cluster_decides_for_all_its_pods_without_their_namespace() {
+fn the_cluster_decides_for_all_its_pods() {
     let inside = labels("istio-injection", "enabled");
     for (word, kept_out) in [("always", (true, true)), ("never", (false, false))] {
-        assert!(!asks_namespace(&pod(json!({})), &mesh(word)), "{word}");
+        // Whether they are in a mesh is decided; what the Namespace's list holds is not.
+        assert_eq!(asks_namespace(&pod(json!({})), &mesh(word)), word == "always");
+        let lists = json!({"metadata": {"annotations": {LINKERD[0]: "1", LINKERD[1]: "2"}}});
+        assert!(!asks_namespace(&pod(lists), &mesh(word)), "{word}");
         assert_eq!(kept_out_of(&meshed(json!({}), &mesh(word), &inside)), kept_out, "{word}");
     }
 }
