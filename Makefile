@@ -101,7 +101,7 @@ test-cluster: ## Tier: the Kubernetes that tests and demo bring up comes and goe
 
 test-e2e: images ## Tier: operator and example app in a real Kubernetes on this machine, short form (root or sudo)
 	cd tests/e2e && go test -c -o "$(TARGET_DIR)/tests/e2e.test" .
-	cd tests/e2e && $(ROOT) "$(TARGET_DIR)/tests/e2e.test" -test.v -test.timeout 28m
+	cd tests/e2e && $(ROOT) "$(TARGET_DIR)/tests/e2e.test" -test.v -test.timeout 35m
 	DEMO_EXIT=1 DEMO_INSTANCE=8 $(MAKE) demo
 
 e2e-long: images ## The tests on a real Kubernetes in their long form

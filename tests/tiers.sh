@@ -13,7 +13,7 @@ fi
 
 logs="${CARGO_TARGET_DIR:-target}/tiers"
 # No tier may take longer; one that hangs is ended, and counts as failed.
-limit_s="${SIDEGRID_TIER_LIMIT:-1800}"
+limit_s="${SIDEGRID_TIER_LIMIT:-2700}"
 mkdir -p "$logs"
 child=
 asking=${asking:-}
