@@ -197,6 +197,14 @@ func TestTokensOfOthersDoNotEnrol(t *testing.T) {
 			t.Errorf("%s: %d %.200s", who, status, said)
 		}
 	}
+	// Of this pod as well: signed anew it is known, and lacks the label; signed for a time that is over it is not known.
+	mine := cases["of a pod without the label"]
+	for ago, wanted := range map[time.Duration]int{0: http.StatusForbidden, 2 * tokenLife: http.StatusUnauthorized} {
+		status, said := s.ask("POST", operators[0].Status.PodIP, "/v1/enrol", nil, s.issuedAt(mine, ago), enrol)
+		if status != wanted {
+			t.Errorf("a token that was issued %s ago: %d instead of %d: %.200s", ago, status, wanted, said)
+		}
+	}
 }
 
 // TestOperatorMayDoLittle: what its account may not do, as the API server sees it.
