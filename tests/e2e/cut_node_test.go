@@ -17,7 +17,7 @@ const leaseLimit = 1500 * time.Millisecond
 // TestCutNode: a node that is cut off answers nothing of the cache until it is back; the others go on with all that was
 // acknowledged; and once it is healed all are one cluster again, with nothing lost.
 func TestCutNode(t *testing.T) {
-	w := startWeb(newSpace(t, "cut", faultWarnings, registryWarnings, cutOperatorWarnings), sized(500, 5000))
+	w := startWeb(newSpace(t, "cut", faultWarnings, registryWarnings), sized(500, 5000))
 	away, others := w.pods[0], w.pods[1:]
 	// Not on the cut node together: a pod there would be cut off as well.
 	for _, pod := range others {
@@ -42,7 +42,8 @@ func TestCutNode(t *testing.T) {
 	if status := inside.status(w.ctx, entry); status != "404" {
 		t.Fatalf("before the cut its sidecar answers %s", status)
 	}
-	w.must(w.machine.Cut(w.ctx, away.Spec.NodeName))
+	w.cutOff = away.Spec.NodeName
+	w.must(w.machine.Cut(w.ctx, w.cutOff))
 	cut := time.Now()
 	for inside.status(w.ctx, entry) != "503" {
 		if time.Since(cut) > leaseLimit {
