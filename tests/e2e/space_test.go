@@ -30,7 +30,9 @@ type space struct {
 
 // Warnings that come with faults and with coming and going; any other in a log fails the test.
 var (
-	joinWarnings     = []string{"can't join yet"}
+	joinWarnings = []string{"can't join yet"}
+	// An API server that answers late, as on a machine that is busy with other things.
+	slowWarnings     = []string{"no answer within", "was not answered in time", "can't be asked", "can't be looked after"}
 	faultWarnings    = []string{"is suspected", "the lease ran out", "superseded", "the member died", "an exclusion can't go on"}
 	registryWarnings = []string{"the registry can't be reached"}
 	lostWarnings     = []string{"the registry's document is missing", "is missing or was put back", "put the document back"}
@@ -42,7 +44,7 @@ func newSpace(t *testing.T, name string, announced ...[]string) *space {
 	t.Helper()
 	s := &space{
 		world: shared, t: t, ctx: t.Context(), name: "e2e-" + name,
-		announced: slices.Concat(append(announced, joinWarnings)...), began: time.Now(),
+		announced: slices.Concat(append(announced, joinWarnings, slowWarnings)...), began: time.Now(),
 	}
 	manifest := fmt.Sprintf(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":%q,"labels":{"pod-security.kubernetes.io/enforce":"restricted"}}}`, s.name)
 	t.Cleanup(s.end)
