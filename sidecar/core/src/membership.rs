@@ -122,6 +122,8 @@ pub(crate) struct Membership {
     registry_failed: bool,
     /// The registry showed no document, or an older one than was known when it was asked (G-3).
     registry_behind: bool,
+    /// When the registry was last seen to be behind.
+    seen_behind: Time,
     /// What was known when the call was made whose answer is being taken.
     asked_knowing: Known,
     /// When this member last told a registry that is behind what it knows: it keeps to its view (G-4).
@@ -191,6 +193,7 @@ impl Membership {
             registry_ok: None,
             registry_failed: false,
             registry_behind: false,
+            seen_behind: Time::ZERO,
             asked_knowing: Known::default(),
             republished_at: None,
             overtaken: false,

@@ -92,9 +92,10 @@ impl Membership {
             return true;
         }
         let unproved: BTreeSet<MemberId> = wanted.iter().copied().filter(|s| !self.dead.contains_key(s)).collect();
-        let young = unproved
-            .iter()
-            .any(|s| self.suspected.get(s).is_none_or(|x| cx.now.since(x.since) < self.timing.orphan_wait));
+        // While the registry was behind, the owner may have kept to an older view and could not come back (G-4).
+        let waited = |since: Time| cx.now.since(since.max(self.seen_behind));
+        let young =
+            unproved.iter().any(|s| self.suspected.get(s).is_none_or(|x| waited(x.since) < self.timing.orphan_wait));
         if young && orphans(&view, wanted, &unproved) {
             self.wait_for(cx, "last copy");
             return false;

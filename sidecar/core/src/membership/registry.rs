@@ -93,6 +93,7 @@ impl Membership {
                     cx.notice(Notice::RegistryBehind);
                 }
                 self.registry_failed = true;
+                self.seen_behind = cx.now;
             }
             return None;
         }

@@ -78,3 +78,17 @@ fn who_has_told_a_registry_that_is_behind_keeps_to_its_view() {
     next.view.number = next.view.number.next();
     assert!(shown(&mut world, &next.view), "and peers again");
 }
+
+/// V-9: the owner of a last copy is waited for from when the registry is mended, since it may have had no way back before.
+#[test]
+fn a_last_copy_is_waited_for_anew_once_the_registry_is_mended() {
+    let mut world = World::of(3, Replicas::Count(1));
+    let document = world.registry.take();
+    world.isolate(3);
+    world.run(Duration::from_secs(8));
+    let swaps = world.swaps.len();
+    world.registry = document;
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.swaps.len(), swaps, "the third had no time to come back");
+    world.until("two go on", |w| w.view(1).is_some_and(|v| v.members.len() == 2));
+}
