@@ -136,9 +136,9 @@ step "It works. Try next:"
 try=(
   "-n $namespace get cachecluster web -o yaml          # members, nodes, what each cache survives"
   "-n $namespace get pods -o wide"
-  "-n $namespace rollout restart deployment/web        # loses no session"
   "-n $namespace logs -l app=web -c sidegrid --tail=5  # the grid's own log"
   "explain cachecluster.spec.caches"
+  "-n $namespace rollout restart deployment/web        # loses no session"
 )
 printf "  $shown %s\n" "${try[@]}"
 if [ "$cluster" = local ]; then
