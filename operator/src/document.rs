@@ -153,7 +153,7 @@ impl Documents {
         }
         match kube_call::change(self.documents().create(&post(), &object)).await {
             Ok(_) => {}
-            Err(CallError::Conflict(_)) => return Ok(Swap::Conflict(self.stored(uid).await?.map(|s| s.document))),
+            Err(CallError::Conflict(_)) => return self.other(uid).await,
             Err(error) => return Err(Fault::of_change(error)),
         }
         self.mark_after(uid, document.view.number).await;
@@ -176,11 +176,7 @@ impl Documents {
             return Ok(Swap::Conflict(Some(stored.document)));
         }
         self.mark(uid, stored.document.view.number).await?;
-        let swap = self.replace(uid, stored, data).await?;
-        if swap.is_done() {
-            self.mark_after(uid, next.view.number).await;
-        }
-        Ok(swap)
+        self.replace(uid, stored, data, next.view.number).await
     }
 
     /// Puts `next` where `stored` was read, or creates it where nothing was, whatever else it follows from: for
@@ -193,28 +189,39 @@ impl Documents {
                     self.mark_after(uid, next.view.number).await;
                     Ok(Swap::Done)
                 }
-                Err(CallError::Conflict(_)) => Ok(Swap::Conflict(self.stored(uid).await?.map(|s| s.document))),
+                Err(CallError::Conflict(_)) => self.other(uid).await,
                 Err(error) => Err(Fault::of_change(error)),
             };
         };
         let data = self.data(uid, next)?;
-        let swap = self.replace(uid, stored, data).await?;
-        if swap.is_done() {
-            self.mark_after(uid, next.view.number).await;
-        }
-        Ok(swap)
+        self.replace(uid, stored, data, next.view.number).await
     }
 
-    async fn replace(&self, uid: &str, stored: Stored, data: BTreeMap<String, String>) -> Result<Swap, Fault> {
+    /// Puts `data`, the document with this view, in the place of what was read, and marks the view.
+    async fn replace(
+        &self,
+        uid: &str,
+        stored: Stored,
+        data: BTreeMap<String, String>,
+        view: ViewNumber,
+    ) -> Result<Swap, Fault> {
         // With the resourceVersion of the read, so that nothing can come between.
         let mut object = ConfigMap { data: Some(data), ..stored.object };
         object.metadata.managed_fields = None;
         let (documents, name) = (self.documents(), names::document_config_map(uid));
         match kube_call::change(documents.replace(&name, &post(), &object)).await {
-            Ok(_) => Ok(Swap::Done),
+            Ok(_) => {
+                self.mark_after(uid, view).await;
+                Ok(Swap::Done)
+            }
             Err(CallError::Conflict(_) | CallError::NotFound(_)) => self.conflict(uid).await,
             Err(error) => Err(Fault::of_change(error)),
         }
+    }
+
+    /// What was created meanwhile, as it is stored.
+    async fn other(&self, uid: &str) -> Result<Swap, Fault> {
+        Ok(Swap::Conflict(self.stored(uid).await?.map(|stored| stored.document)))
     }
 
     /// What is there now, after a change was refused because of it.

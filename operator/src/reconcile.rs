@@ -204,12 +204,12 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
     let settings = steps::settings(&target).await;
     let told = match &settings {
         Ok(()) => Fact::yes("Given", "pods have their settings"),
-        Err(fault) => fault_of_settings(&target, fault).await,
+        Err(fault) => fault_of(&target, fault, "SettingsUnavailable").await,
     };
     let guard = steps::guard(&target, &pods).await;
     let guarded = match &guard {
         Ok(outcome) => outcome.fact.clone(),
-        Err(fault) => fault_of_guard(&target, fault).await,
+        Err(fault) => fault_of(&target, fault, "Unavailable").await,
     };
     let soon = guard.as_ref().ok().and_then(|outcome| outcome.again);
     steps::missed(&target, &pods).await;
@@ -230,19 +230,13 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
     Ok(Action::requeue(soon.unwrap_or(AGAIN).min(AGAIN)))
 }
 
-async fn fault_of_guard(target: &Target<'_>, fault: &Fault) -> Fact {
-    if !matches!(fault, Fault::Taken { .. }) {
-        return Fact::no("Unavailable", fault.to_string());
-    }
-    target.context.events.tell(&target.cluster.object_ref(&()), Reason::NameTaken, fault.to_string()).await;
-    Fact::no("NameTaken", fault.to_string())
-}
-
-async fn fault_of_settings(target: &Target<'_>, fault: &Fault) -> Fact {
+/// The fact of a step that failed, told by an event too where only a person can mend it; `otherwise` is the word for
+/// what may go away by itself.
+async fn fault_of(target: &Target<'_>, fault: &Fault, otherwise: &'static str) -> Fact {
     let (reason, word) = match fault {
         Fault::Invalid(_) => (Some(Reason::InvalidSettings), "InvalidSettings"),
         Fault::Taken { .. } => (Some(Reason::NameTaken), "NameTaken"),
-        _ => (None, "SettingsUnavailable"),
+        _ => (None, otherwise),
     };
     if let Some(reason) = reason {
         target.context.events.tell(&target.cluster.object_ref(&()), reason, fault.to_string()).await;

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
@@ -37,17 +36,7 @@ func TestCopiesAreApart(t *testing.T) {
 	w.example("sessions/kubernetes.yaml", pinned, pin("In"), "replicas: 3", "replicas: 2")
 	w.ready("web", 2)
 	w.example("sessions/kubernetes.yaml", pinned, pin("NotIn"), "replicas: 3", "replicas: 1", "name: web\nspec:\n  replicas", "name: elsewhere\nspec:\n  replicas")
-	w.until(settleLimit, "three members with all copies", func(ctx context.Context) error {
-		pods, err := w.space.pods(ctx, "web")
-		if err != nil {
-			return err
-		}
-		if len(pods) != 3 {
-			return fmt.Errorf("there are %d pods", len(pods))
-		}
-		w.pods = pods
-		return w.agree(ctx, pods)
-	})
+	w.use(w.settled("web", 3))
 	together := 0
 	for _, pod := range w.pods {
 		if pod.Spec.NodeName == alone {

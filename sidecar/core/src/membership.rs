@@ -77,6 +77,15 @@ struct Call {
     knew: Known,
 }
 
+/// What this member has done about a registry that is behind.
+#[derive(Clone, Copy, Debug, Default)]
+struct Behind {
+    /// When it last told what it knows: it keeps to its view (G-4).
+    republished_at: Option<Time>,
+    /// A peer has shown it a newer view since, so that it says nothing more.
+    overtaken: bool,
+}
+
 /// How far this node's knowledge of the registry goes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
@@ -120,16 +129,12 @@ pub(crate) struct Membership {
     next_call: u64,
     registry_ok: Option<Time>,
     registry_failed: bool,
-    /// The registry showed no document, or an older one than was known when it was asked (G-3).
-    registry_behind: bool,
+    /// While the registry shows no document, or an older one than was known when it was asked (G-3).
+    behind: Option<Behind>,
     /// When the registry was last seen to be behind.
     seen_behind: Time,
     /// What was known when the call was made whose answer is being taken.
     asked_knowing: Known,
-    /// When this member last told a registry that is behind what it knows: it keeps to its view (G-4).
-    republished_at: Option<Time>,
-    /// A peer has shown it a newer view since, so that it says nothing more.
-    overtaken: bool,
     retry_at: Time,
     waits_for: Option<&'static str>,
 
@@ -192,11 +197,9 @@ impl Membership {
             next_call: 0,
             registry_ok: None,
             registry_failed: false,
-            registry_behind: false,
+            behind: None,
             seen_behind: Time::ZERO,
             asked_knowing: Known::default(),
-            republished_at: None,
-            overtaken: false,
             retry_at: Time::ZERO,
             waits_for: None,
             joiners: BTreeMap::new(),
@@ -326,7 +329,10 @@ impl Membership {
         match message {
             Message::ViewIs(view) => {
                 // What was said of the newest view is true no more.
-                self.overtaken |= self.keeps_from(cx.now, view.number);
+                let overtaken = self.keeps_from(cx.now, view.number);
+                if let Some(behind) = self.behind.as_mut() {
+                    behind.overtaken |= overtaken;
+                }
                 return self.newer(cx.now, view);
             }
             // Whoever shows an older view was sent ours already.

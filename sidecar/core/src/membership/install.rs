@@ -41,9 +41,7 @@ impl Membership {
         let in_order = before.iter().flat_map(|b| b.ids()).all(|id| view.contains(id) || self.stopped.contains(&id));
         self.forget_outsiders(cx.now, &view, before.as_ref().map(|b| b.number));
         self.waits_for = None;
-        self.registry_behind = false;
-        self.republished_at = None;
-        self.overtaken = false;
+        self.behind = None;
         self.changed_at = cx.now;
         self.report_installed(cx, before.as_deref(), &view, in_order);
         if self.participation != Participation::Superseded {

@@ -177,9 +177,8 @@ impl Membership {
             .dead
             .iter()
             .filter(|(id, d)| {
-                let is_new = d.proof == Proof::Released || !document.proofs.contains_key(id);
-                let news = is_new && document.proofs.get(id) != Some(&d.proof);
-                matters(id) && news && cx.now.since(d.learned) >= PROVE_AFTER
+                let is_less = |there: &Proof| d.proof == Proof::Released && *there != Proof::Released;
+                matters(id) && document.proofs.get(id).is_none_or(is_less) && cx.now.since(d.learned) >= PROVE_AFTER
             })
             .map(|(id, d)| (*id, d.proof))
             .collect();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Decided, Known, Membership, Task};
+use super::{Behind, Decided, Known, Membership, Task};
 use crate::context::Context;
 use crate::document::Document;
 use crate::event::{CallId, Effect, Notice, RegistryAnswer, RegistryCall};
@@ -89,7 +89,8 @@ impl Membership {
         if foreign || self.known().is_past(found.as_deref()) {
             // An answer that was overtaken by a newer view is only late; what was older already when it was asked for is not.
             if foreign || self.asked_knowing.is_past(found.as_deref()) {
-                if !std::mem::replace(&mut self.registry_behind, true) {
+                if self.behind.is_none() {
+                    self.behind = Some(Behind::default());
                     cx.notice(Notice::RegistryBehind);
                 }
                 self.registry_failed = true;
@@ -97,9 +98,7 @@ impl Membership {
             }
             return None;
         }
-        self.registry_behind = false;
-        self.republished_at = None;
-        self.overtaken = false;
+        self.behind = None;
         let found = found?;
         self.document = Some(Arc::clone(&found));
         for (&member, &proof) in &found.proofs {
@@ -111,12 +110,11 @@ impl Membership {
 
     /// Tells a registry that is behind what this member knows (G-4).
     pub(super) fn tick_republish(&mut self, cx: &mut Context<'_>) {
-        let due = self.republished_at.is_none_or(|at| cx.now.since(at) >= REPUBLISH);
-        if !self.registry_behind || self.overtaken || !due || !self.is_member() {
-            return;
-        }
-        let Some(document) = self.document.clone() else { return };
-        self.republished_at = Some(cx.now);
+        let due = |at: Time| cx.now.since(at) >= REPUBLISH;
+        let member = self.is_member();
+        let Some(behind) = self.behind.as_mut().filter(|b| member && !b.overtaken) else { return };
+        let Some(document) = self.document.clone().filter(|_| behind.republished_at.is_none_or(due)) else { return };
+        behind.republished_at = Some(cx.now);
         cx.effects.push(Effect::Republish { view: self.view_number().max(document.view.number), document });
     }
 
@@ -125,7 +123,7 @@ impl Membership {
     /// is newer by so much.
     pub(super) fn keeps_from(&self, now: Time, view: ViewNumber) -> bool {
         let newer = view.0.checked_sub(self.view_number().0).is_some_and(|by| by > 0 && by < VIEW_JUMP);
-        newer && self.republished_at.is_some_and(|at| now.since(at) < KEPT)
+        newer && self.behind.and_then(|b| b.republished_at).is_some_and(|at| now.since(at) < KEPT)
     }
 
     fn newer_of(&self, document: &Arc<Document>) -> Option<Decided> {
@@ -201,7 +199,7 @@ impl Membership {
         self.tick_resolving(cx);
         let last = self.registry_ok.unwrap_or(self.started);
         let lost = self.lease_lost_for(cx.now) > Duration::from_secs(1);
-        let soon = lost || self.registry_behind;
+        let soon = lost || self.behind.is_some();
         let late = cx.now.since(last) > if soon { Duration::from_secs(1) } else { Duration::from_secs(30) };
         if late && matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at {
             self.task = Task::Refresh;
