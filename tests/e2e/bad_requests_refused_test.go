@@ -52,7 +52,10 @@ func TestBadCacheClustersAreRefused(t *testing.T) {
 		"another cache":       `{"caches":{"c":{"owners":3},"d":{}}}`,
 		"the cache's removal": `{"caches":{"d":{}}}`,
 	} {
-		_, err := s.kube.Run(s.ctx, cacheCluster("good", spec), "replace", "--dry-run=server", "--filename=-", "--namespace="+s.name)
+		// A patch of the whole spec, for it can't meet the operator's writes of the status as a replacement can.
+		patch := fmt.Sprintf(`[{"op":"replace","path":"/spec","value":%s}]`, spec)
+		_, err := s.kube.Run(s.ctx, "", "patch", "cacheclusters.sidegrid.dev", "good", "--type=json", "--patch="+patch,
+			"--dry-run=server", "--namespace="+s.name)
 		if err == nil || !strings.Contains(err.Error(), "caches") {
 			t.Errorf("%s: not refused by name: %v", what, err)
 		}

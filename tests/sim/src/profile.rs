@@ -16,8 +16,10 @@ pub(crate) const HEALED: Instant = 60 * SEC;
 pub(crate) const APPS_STOP: Instant = 72 * SEC;
 /// When every app asks for every key.
 pub(crate) const FINAL: Instant = 73 * SEC;
-/// When the run ends.
+/// When the run ends, unless a write is on its way to the copies just then.
 pub(crate) const END: Instant = 76 * SEC;
+/// When it ends even so.
+pub(crate) const LATEST_END: Instant = END + SEC;
 
 /// What kind of trouble a run is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

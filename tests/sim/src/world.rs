@@ -16,7 +16,7 @@ use crate::faults::Fault;
 use crate::history::{History, KeyIndex};
 use crate::network::Network;
 use crate::node::{Node, Thread, node_of};
-use crate::profile::{END, HEALED, Profile};
+use crate::profile::{END, HEALED, LATEST_END, Profile};
 use crate::queue::{Queue, What};
 use crate::registry::Registry;
 use crate::report::{Statistics, Violation};
@@ -137,7 +137,7 @@ impl World {
     pub(crate) fn run(&mut self) {
         while self.violation.is_none() {
             let Some((at, what)) = self.queue.pop() else { break };
-            if at >= END {
+            if at >= END && (at >= LATEST_END || !self.still_replicates()) {
                 break;
             }
             debug_assert!(at >= self.now, "time goes on");

@@ -40,6 +40,13 @@ impl World {
         }
     }
 
+    /// Whether a write has not reached all copies yet: one may expire in the very moment in which the run ends.
+    pub(crate) fn still_replicates(&self) -> bool {
+        self.nodes.iter().any(|node| {
+            node.life.as_ref().is_some_and(|life| life.core.snapshot(node.clock.local(self.now)).pending_writes > 0)
+        })
+    }
+
     fn members_agree(&self, document: &Document) -> Result<(), String> {
         let view = &document.view;
         for node in &self.nodes {
