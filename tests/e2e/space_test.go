@@ -251,6 +251,12 @@ func (s *space) cacheCluster(ctx context.Context, name string) (*kube.CacheClust
 func (s *space) refused(what, manifest string, words ...string) {
 	s.t.Helper()
 	_, err := s.kube.Run(s.ctx, manifest, "create", "--dry-run=server", "--filename=-", "--namespace="+s.name)
+	s.isRefusal(what, err, words...)
+}
+
+// isRefusal looks whether a call was refused with a message that holds all the words.
+func (s *space) isRefusal(what string, err error, words ...string) {
+	s.t.Helper()
 	if err == nil {
 		s.t.Errorf("%s: not refused", what)
 		return

@@ -2,9 +2,12 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 )
@@ -80,5 +83,55 @@ func TestLossIsSeen(t *testing.T) {
 	cancel()
 	if err := ledger.Write(ended, 1, func() []string { return nil }); err == nil {
 		t.Fatal("a write that never happened is no error")
+	}
+}
+
+// stuck stands in for a pod whose call is under way when its caller is about to end.
+type stuck struct {
+	taken chan struct{}
+	goOn  chan struct{}
+	end   error
+}
+
+func (s *stuck) RoundTrip(r *http.Request) (*http.Response, error) {
+	close(s.taken)
+	select {
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	case <-s.goOn:
+	}
+	if s.end != nil {
+		return nil, s.end
+	}
+	return &http.Response{Header: http.Header{}, StatusCode: http.StatusServiceUnavailable, Body: http.NoBody, Request: r}, nil
+}
+
+// TestFaultsAreSeen: also that of a call that hung until after its caller was to end; where there is no pod is none.
+func TestFaultsAreSeen(t *testing.T) {
+	timeout := os.ErrDeadlineExceeded
+	for what, one := range map[string]struct {
+		end    error
+		faults int
+	}{
+		"answered 503":             {nil, 1},
+		"taken and never answered": {&net.OpError{Op: "read", Err: timeout}, 1},
+		"no pod there":             {&net.OpError{Op: "dial", Err: timeout}, 0},
+		"broken off":               {errors.New("reset"), 0},
+	} {
+		c, err := NewClient(netip.MustParsePrefix("10.244.1.0/24"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pod := &stuck{taken: make(chan struct{}), goOn: make(chan struct{}), end: one.end}
+		c.http.Transport = pod
+		ctx, cancel := context.WithCancel(t.Context())
+		felt := make(chan Felt)
+		go func() { felt <- NewLedger(c).WriteUntil(ctx, func() []string { return []string{"10.244.1.2"} }) }()
+		<-pod.taken
+		cancel()
+		close(pod.goOn)
+		if got := <-felt; got.Calls != 1 || len(got.Faults) != one.faults {
+			t.Errorf("%s: %+v", what, got)
+		}
 	}
 }

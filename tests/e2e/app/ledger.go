@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func (l *Ledger) Write(ctx context.Context, count int, addresses func() []string
 }
 
 // Felt is what callers of a service felt over a while: how long the longest answered call took, and how many calls were
-// answered by a fault of the service (500 and up).
+// answered by a fault of the service (500 and up), or by nothing though a pod had taken the call.
 type Felt struct {
 	Write, Read time.Duration
 	Calls       int
@@ -77,25 +78,40 @@ func (f *Felt) call(longest *time.Duration, call func() error) error {
 	began := time.Now()
 	err := call()
 	f.Calls++
-	var refused *Refused
-	switch {
-	case err == nil:
+	if err == nil {
 		*longest = max(*longest, time.Since(began))
-	case errors.As(err, &refused) && refused.Status >= 500 && len(f.Faults) < maxFaults:
-		f.Faults = append(f.Faults, refused.Error())
+	} else if isFault(err) && len(f.Faults) < maxFaults {
+		f.Faults = append(f.Faults, err.Error())
 	}
 	return err
 }
 
+// isFault tells a call that went wrong at the service from one that found no pod.
+func isFault(err error) bool {
+	var refused *Refused
+	var dial *net.OpError
+	var slow net.Error
+	switch {
+	case errors.As(err, &refused):
+		return refused.Status >= 500
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return false
+	default:
+		return errors.As(err, &slow) && slow.Timeout()
+	}
+}
+
 // WriteUntil makes sessions at the addresses, one after another, and reads each where the next one is made, until ctx
-// ends; refusals are no error. What was felt is of the calls that were answered: a pod that has gone answers none.
+// ends; refusals are no error. What was felt is of the calls that were answered: a pod that has gone answers none. The
+// call that is under way at the end is waited for, for the longest one tells the most.
 func (l *Ledger) WriteUntil(ctx context.Context, addresses func() []string) (felt Felt) {
+	call := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
 		if all := addresses(); len(all) > 0 {
 			session := Session{User: l.name()}
 			at := rand.IntN(len(all))
 			err := felt.call(&felt.Write, func() (err error) {
-				session, err = l.client.Login(ctx, all[at], session.User)
+				session, err = l.client.Login(call, all[at], session.User)
 				return err
 			})
 			if err == nil {
@@ -104,7 +120,7 @@ func (l *Ledger) WriteUntil(ctx context.Context, addresses func() []string) (fel
 				l.mu.Unlock()
 				// One that is answered 401 here is lost, and shows at the check.
 				err = felt.call(&felt.Read, func() error {
-					_, err := l.client.Read(ctx, all[(at+1)%len(all)], session.Cookie)
+					_, err := l.client.Read(call, all[(at+1)%len(all)], session.Cookie)
 					return err
 				})
 			}
