@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -83,7 +83,7 @@ impl Bound {
     /// All that can't be bound.
     pub(crate) fn bind(settings: &Settings) -> Result<Bound, Vec<BoundError>> {
         let http = port("http.listen", settings.http.listen);
-        let admin = port("admin.listen", settings.admin.listen);
+        let admin = on_both_families("admin.listen", settings.admin.listen);
         let socket = settings.http.socket.as_deref().map(unix).transpose();
         match (http, admin, socket) {
             (Ok(http), Ok(admin), Ok(socket)) => {
@@ -134,6 +134,18 @@ fn receive(stream: impl AsFd) -> Result<Bound, BoundError> {
     let mut next = || sockets.next().ok_or_else(|| io::Error::other("too few of them"));
     let (http, admin) = (TcpListener::from(next()?), TcpListener::from(next()?));
     Ok(Bound { http, admin, socket: sockets.next().map(UnixListener::from), file: None })
+}
+
+/// All addresses are those of both families where this machine has them: the kubelet asks a pod at the address that it has,
+/// which may be of either.
+fn on_both_families(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BoundError> {
+    if address.ip() == Ipv4Addr::UNSPECIFIED
+        && let Ok(listener) = port(setting, SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port())))
+    {
+        return Ok(listener);
+    }
+    // Where it failed as the port is taken this tells so too, with the address that was asked for.
+    port(setting, address)
 }
 
 fn port(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BoundError> {
@@ -260,6 +272,23 @@ mod tests {
         settings.http.listen = port.local_addr().unwrap();
         assert_eq!(faults(&settings).len(), 1);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn all_addresses_are_those_of_both_families() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut settings = settings(folder.path());
+        settings.admin.listen = SocketAddr::from(([0, 0, 0, 0], 0));
+        let bound = Bound::bind(&settings).unwrap();
+        let port = bound.admin.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        // A machine may have no IPv6 at all.
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port)).unwrap();
+        }
+        settings.admin.listen = SocketAddr::from(([0, 0, 0, 0], port));
+        settings.http.socket = None;
+        assert!(faults(&settings)[0].starts_with("admin.listen: can't listen on 0.0.0.0:"));
     }
 
     #[test]

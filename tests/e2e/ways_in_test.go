@@ -2,17 +2,21 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/sidegrid/e2e/kube"
 )
 
 // waysLimit bounds one order to helm.
 const waysLimit = 5 * time.Minute
 
-// TestWaysIn: the chart installs, tests, upgrades, rolls back and goes, and the kustomization takes its place again. The
-// webhook stays trusted all along, and the definition of CacheCluster outlives the release.
+// TestWaysIn: the chart installs, tests, upgrades, rolls back and goes, and the kustomization takes its place again. A
+// cluster of pods serves all along the upgrade and the rollback without a fault, the webhook stays trusted, a definition of
+// CacheCluster that drifted is mended, and it is all that outlives the release, beside what the operator keeps.
 func TestWaysIn(t *testing.T) {
 	w := shared
 	ctx := t.Context()
@@ -66,10 +70,25 @@ func TestWaysIn(t *testing.T) {
 			t.Errorf("after %s the webhook is checked by another authority (%v)", after, err)
 		}
 	}
-	helm("upgrade", "sidegrid", chart, "--set=operator.podAnnotations.round=second", "--wait", "--timeout", waysLimit.String())
-	still("the upgrade")
-	helm("rollback", "sidegrid", "1", "--wait", "--timeout", waysLimit.String())
-	still("the rollback")
+	t.Run("ChangesUnderPods", func(t *testing.T) {
+		pods := startWeb(newSpace(t, "ways", registryWarnings), 200)
+		_, err := w.kube.Run(ctx, "", "patch", "crd", "cacheclusters.sidegrid.dev", "--type=json",
+			`--patch=[{"op":"remove","path":"/spec/versions/0/additionalPrinterColumns"}]`)
+		must(err)
+		pods.during("an upgrade of the chart", orderly, 3, func([]kube.Pod) {
+			helm("upgrade", "sidegrid", chart, "--set=operator.podAnnotations.round=second", "--wait", "--timeout", waysLimit.String())
+		})
+		still("the upgrade")
+		if table := pods.run("get", "cgrid"); !strings.Contains(table, "SURVIVES") {
+			t.Errorf("the upgrade left the definition as it was: %s", table)
+		}
+		pods.joinsWith(4)
+		pods.during("its rollback", orderly, 4, func([]kube.Pod) {
+			helm("rollback", "sidegrid", "1", "--wait", "--timeout", waysLimit.String())
+		})
+		still("the rollback")
+		pods.joinsWith(5)
+	})
 	operators, err := w.operatorPods(ctx)
 	must(err)
 	for _, pod := range operators {
@@ -82,5 +101,21 @@ func TestWaysIn(t *testing.T) {
 	if out, err := w.kube.Run(ctx, "", "get", "crd", "cacheclusters.sidegrid.dev", "--output=name"); err != nil {
 		t.Errorf("the definition went with the release: %s %v", out, err)
 	}
+	left, err := w.kube.Run(ctx, "", "get", releases, "--all-namespaces", "--selector=app.kubernetes.io/name=sidegrid", "--output=name")
+	must(err)
+	if len(left) > 0 {
+		t.Errorf("the release left:\n%s", left)
+	}
 	must(w.install(ctx))
+}
+
+// releases are the kinds of what a release makes; the definition of CacheCluster, without the label, is to stay.
+const releases = "deployments,services,serviceaccounts,poddisruptionbudgets,roles,rolebindings,clusterroles," +
+	"clusterrolebindings,mutatingwebhookconfigurations,configmaps,secrets"
+
+// joinsWith scales the example up, and waits until all of its pods are members.
+func (w *web) joinsWith(count int) {
+	w.t.Helper()
+	w.run("scale", "deployment/web", fmt.Sprintf("--replicas=%d", count))
+	w.use(w.settled("web", count))
 }

@@ -136,7 +136,7 @@ pub const FIELDS: &[Field] = &[
     field("http.requestTimeout", Kind::Span(100, 10 * MINUTE), "how long an operation may take"),
     field("resp.enabled", Kind::FlagNotYet, "the same caches over RESP"),
     field("resp.listen", Kind::Socket, "its address"),
-    field("admin.listen", Kind::Socket, "health and metrics; port 0 picks a free one"),
+    field("admin.listen", Kind::Socket, "health and metrics; port 0 picks a free one; 0.0.0.0 takes IPv6 too"),
     field("caches.*.mode", words(&["distributed", "replicated", "local"], &["invalidation"]), "how the cache is kept"),
     field("caches.*.owners", Kind::Whole(1, 64), "copies of each entry; `distributed` only"),
     field("caches.*.ttl", Kind::Span(1, 3_650 * DAY), "time to live of entries stored without one; empty: for ever"),

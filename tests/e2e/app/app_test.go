@@ -2,8 +2,8 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -116,7 +116,7 @@ func TestFaultsAreSeen(t *testing.T) {
 		"answered 503":             {nil, 1},
 		"taken and never answered": {&net.OpError{Op: "read", Err: timeout}, 1},
 		"no pod there":             {&net.OpError{Op: "dial", Err: timeout}, 0},
-		"broken off":               {errors.New("reset"), 0},
+		"broken off":               {io.ErrUnexpectedEOF, 1},
 	} {
 		c, err := NewClient(netip.MustParsePrefix("10.244.1.0/24"))
 		if err != nil {

@@ -58,7 +58,7 @@ func (l *Ledger) Write(ctx context.Context, count int, addresses func() []string
 }
 
 // Felt is what callers of a service felt over a while: how long the longest answered call took, and how many calls were
-// answered by a fault of the service (500 and up), or by nothing though a pod had taken the call.
+// answered by a fault of the service (500 and up), or not to the end though a pod had taken the call.
 type Felt struct {
 	Write, Read time.Duration
 	Calls       int
@@ -90,15 +90,10 @@ func (f *Felt) call(longest *time.Duration, call func() error) error {
 func isFault(err error) bool {
 	var refused *Refused
 	var dial *net.OpError
-	var slow net.Error
-	switch {
-	case errors.As(err, &refused):
+	if errors.As(err, &refused) {
 		return refused.Status >= 500
-	case errors.As(err, &dial) && dial.Op == "dial":
-		return false
-	default:
-		return errors.As(err, &slow) && slow.Timeout()
 	}
+	return !errors.As(err, &dial) || dial.Op != "dial"
 }
 
 // WriteUntil makes sessions at the addresses, one after another, and reads each where the next one is made, until ctx
