@@ -7,8 +7,9 @@
 //! marked, by an annotation, with the document's view, as after each swap that makes a view. So a ConfigMap that is missing
 //! means "none yet" without the mark and "lost" with it, and one of an older view than the mark was put back and is as
 //! good as lost: whoever starts and finds all of its members dead would begin a second cluster. The mark is read before the
-//! document and written after it, so that it is never ahead; a crash between the two leaves it behind, and the next swap
-//! makes it up.
+//! document and written after it, so that it is never ahead. A crash between the two leaves it behind; but nobody is told
+//! of a view, nor that a swap was done, before it is marked. So no member can know of a newer view than the mark, and no
+//! older one is made again under it (G-4).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -127,11 +128,13 @@ impl Documents {
     async fn present(&self, uid: &str) -> Result<Option<Stored>, Fault> {
         let mark = self.newest_mark(uid).await?;
         let stored = self.stored(uid).await?;
-        match (mark, stored) {
-            (Some(mark), None) => Err(self.lost(uid, mark)),
-            (Some(mark), Some(stored)) if stored.document.view.number < mark => Err(self.lost(uid, mark)),
-            (_, stored) => Ok(stored),
+        match (mark, &stored) {
+            (Some(mark), None) => return Err(self.lost(uid, mark)),
+            (Some(mark), Some(stored)) if stored.document.view.number < mark => return Err(self.lost(uid, mark)),
+            (None, None) => {}
+            (_, Some(stored)) => self.mark(uid, stored.document.view.number).await?,
         }
+        Ok(stored)
     }
 
     fn lost(&self, uid: &str, mark: ViewNumber) -> Fault {
@@ -153,10 +156,10 @@ impl Documents {
         }
         match kube_call::change(self.documents().create(&post(), &object)).await {
             Ok(_) => {}
-            Err(CallError::Conflict(_)) => return self.other(uid).await,
+            Err(CallError::Conflict(_)) => return self.conflict(uid).await,
             Err(error) => return Err(Fault::of_change(error)),
         }
-        self.mark_after(uid, document.view.number).await;
+        self.mark_after(uid, document.view.number).await?;
         tracing::info!(cluster = uid, "created the cluster's document");
         Ok(Swap::Done)
     }
@@ -175,7 +178,6 @@ impl Documents {
         if stored.document.expected() != *expected {
             return Ok(Swap::Conflict(Some(stored.document)));
         }
-        self.mark(uid, stored.document.view.number).await?;
         self.replace(uid, stored, data, next.view.number).await
     }
 
@@ -185,11 +187,8 @@ impl Documents {
         let Some(stored) = stored else {
             let object = self.object(uid, next)?;
             return match kube_call::change(self.documents().create(&post(), &object)).await {
-                Ok(_) => {
-                    self.mark_after(uid, next.view.number).await;
-                    Ok(Swap::Done)
-                }
-                Err(CallError::Conflict(_)) => self.other(uid).await,
+                Ok(_) => self.mark_after(uid, next.view.number).await.map(|()| Swap::Done),
+                Err(CallError::Conflict(_)) => self.conflict(uid).await,
                 Err(error) => Err(Fault::of_change(error)),
             };
         };
@@ -210,18 +209,10 @@ impl Documents {
         object.metadata.managed_fields = None;
         let (documents, name) = (self.documents(), names::document_config_map(uid));
         match kube_call::change(documents.replace(&name, &post(), &object)).await {
-            Ok(_) => {
-                self.mark_after(uid, view).await;
-                Ok(Swap::Done)
-            }
+            Ok(_) => self.mark_after(uid, view).await.map(|()| Swap::Done),
             Err(CallError::Conflict(_) | CallError::NotFound(_)) => self.conflict(uid).await,
             Err(error) => Err(Fault::of_change(error)),
         }
-    }
-
-    /// What was created meanwhile, as it is stored.
-    async fn other(&self, uid: &str) -> Result<Swap, Fault> {
-        Ok(Swap::Conflict(self.stored(uid).await?.map(|stored| stored.document)))
     }
 
     /// What is there now, after a change was refused because of it.
@@ -306,12 +297,10 @@ impl Documents {
         Ok(())
     }
 
-    /// Marks a view after the change that made it, which is certain; a mark that can't be made now is made up by the next
-    /// swap.
-    async fn mark_after(&self, uid: &str, view: ViewNumber) {
-        if let Err(error) = self.mark(uid, view).await {
-            tracing::warn!(cluster = uid, %error, "the document was changed but its view could not be marked");
-        }
+    /// Marks a view after the change that made it. While that fails nobody may be told of the change.
+    async fn mark_after(&self, uid: &str, view: ViewNumber) -> Result<(), Fault> {
+        let marked = self.mark(uid, view).await;
+        marked.map_err(|error| Fault::Unknown(format!("it was, but its view could not be marked: {error}")))
     }
 
     fn marks(&self) -> std::sync::MutexGuard<'_, HashMap<String, ViewNumber>> {

@@ -71,18 +71,31 @@ async fn of_two_creations_at_once_one_is_told_of_the_other() {
 }
 
 #[tokio::test]
-async fn a_mark_that_a_crash_left_out_is_made_up_before_the_next_swap() {
+async fn nobody_is_told_of_a_view_before_it_is_marked() {
     let (api, documents) = server();
     let first = document_of(&[1], 1);
     api.trouble(Method::PATCH, UID, Trouble::Status(500));
-    assert!(documents.create(UID, &first).await.unwrap().is_done());
+    assert!(matches!(documents.create(UID, &first).await, Err(Fault::Unknown(_))));
     assert!(!is_marked(&api));
-    assert_eq!(documents.read(UID).await.unwrap(), Some(first.clone()));
-    // As long as it can't be marked, nothing is changed either.
     api.trouble(Method::PATCH, UID, Trouble::Status(500));
-    assert!(matches!(documents.swap(UID, &first.expected(), &next(&first)).await, Err(Fault::Unavailable(_))));
-    assert!(documents.swap(UID, &first.expected(), &next(&first)).await.unwrap().is_done());
+    assert!(matches!(documents.read(UID).await, Err(Fault::Unavailable(_))));
+    assert_eq!(documents.read(UID).await.unwrap(), Some(first.clone()));
     assert!(is_marked(&api));
+
+    let mut second = next(&first);
+    second.view.number = first.view.number.next();
+    api.trouble(Method::PATCH, UID, Trouble::Status(500));
+    assert!(matches!(documents.swap(UID, &first.expected(), &second).await, Err(Fault::Unknown(_))));
+    // Also who lost a race is told of it only then.
+    api.trouble(Method::PATCH, UID, Trouble::Status(500));
+    assert!(documents.swap(UID, &first.expected(), &next(&first)).await.is_err());
+    assert_eq!(documents.swap(UID, &first.expected(), &next(&first)).await.unwrap(), Swap::Conflict(Some(second.clone())));
+    assert_eq!(documents.newest_mark(UID).await.unwrap(), Some(second.view.number));
+    // A document of before is as good as none from then on.
+    api.remove(&config_map());
+    let text = String::from_utf8(encode(&first).unwrap()).unwrap();
+    api.put(&config_map(), json!({"metadata": {"name": "d"}, "data": {"document": text}}));
+    assert!(matches!(documents.read(UID).await, Err(Fault::Lost(_))));
 }
 
 #[tokio::test]

@@ -78,12 +78,13 @@ struct Call {
 }
 
 /// What this member has done about a registry that is behind.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Behind {
     /// When it last told what it knows: it keeps to its view (G-4).
     republished_at: Option<Time>,
-    /// A peer has shown it a newer view since, so that it says nothing more.
-    overtaken: bool,
+    /// The newest view that a peer has shown it since: it says nothing more, and installs that once what it said no
+    /// longer counts. Whoever showed it may be gone by then.
+    shown: Option<Arc<View>>,
 }
 
 /// How far this node's knowledge of the registry goes.
@@ -328,11 +329,7 @@ impl Membership {
     ) -> Option<Decided> {
         match message {
             Message::ViewIs(view) => {
-                // What was said of the newest view is true no more.
-                let overtaken = self.keeps_from(cx.now, view.number);
-                if let Some(behind) = self.behind.as_mut() {
-                    behind.overtaken |= overtaken;
-                }
+                self.keep_for_later(cx.now, &view);
                 return self.newer(cx.now, view);
             }
             // Whoever shows an older view was sent ours already.
@@ -407,7 +404,7 @@ impl Membership {
             }
         }
         self.tell_peers(cx);
-        None
+        self.kept_for_later(cx.now)
     }
 
     /// The earliest-joined member that this node does not suspect (V-10).

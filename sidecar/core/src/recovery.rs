@@ -6,7 +6,9 @@
 //! - more than half of a view's members must say, all within a short while, that they know of none newer;
 //! - who has said so installs none that a peer shows until the registry is mended, or, having stopped saying so, until what
 //!   it said no longer counts (a newer view could not be served in without some of them);
-//! - what is made again is a view of its own, with the same members and placement and a number that nobody else has given.
+//! - what is made again is a view of its own, with the same members and placement and a number that nobody else has given;
+//! - the registry marks the newest view apart from the document, before it tells anybody of that view. What members say
+//!   covers the loss of the mark too, for most changes of a view, but not for all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

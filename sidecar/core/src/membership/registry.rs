@@ -12,6 +12,7 @@ use crate::ids::ViewNumber;
 use crate::recovery::{KEPT, VIEW_JUMP};
 use crate::snapshot::Participation;
 use crate::time::Time;
+use crate::view::View;
 
 /// How often a registry that is behind is told what this member knows.
 const REPUBLISH: Duration = Duration::from_secs(1);
@@ -112,7 +113,7 @@ impl Membership {
     pub(super) fn tick_republish(&mut self, cx: &mut Context<'_>) {
         let due = |at: Time| cx.now.since(at) >= REPUBLISH;
         let member = self.is_member();
-        let Some(behind) = self.behind.as_mut().filter(|b| member && !b.overtaken) else { return };
+        let Some(behind) = self.behind.as_mut().filter(|b| member && b.shown.is_none()) else { return };
         let Some(document) = self.document.clone().filter(|_| behind.republished_at.is_none_or(due)) else { return };
         behind.republished_at = Some(cx.now);
         cx.effects.push(Effect::Republish { view: self.view_number().max(document.view.number), document });
@@ -123,7 +124,23 @@ impl Membership {
     /// is newer by so much.
     pub(super) fn keeps_from(&self, now: Time, view: ViewNumber) -> bool {
         let newer = view.0.checked_sub(self.view_number().0).is_some_and(|by| by > 0 && by < VIEW_JUMP);
-        newer && self.behind.and_then(|b| b.republished_at).is_some_and(|at| now.since(at) < KEPT)
+        newer && self.behind.as_ref().and_then(|b| b.republished_at).is_some_and(|at| now.since(at) < KEPT)
+    }
+
+    /// A view that a peer shows and that is not to be installed now: what was said of the newest one is true no more.
+    pub(super) fn keep_for_later(&mut self, now: Time, view: &Arc<View>) {
+        let keeps = self.keeps_from(now, view.number);
+        if let Some(behind) = self.behind.as_mut().filter(|_| keeps)
+            && behind.shown.as_ref().is_none_or(|shown| shown.number < view.number)
+        {
+            behind.shown = Some(Arc::clone(view));
+        }
+    }
+
+    /// The view kept for later, once it may be installed.
+    pub(super) fn kept_for_later(&mut self, now: Time) -> Option<Decided> {
+        let view = self.behind.as_ref().and_then(|b| b.shown.clone())?;
+        self.newer(now, view)
     }
 
     fn newer_of(&self, document: &Arc<Document>) -> Option<Decided> {

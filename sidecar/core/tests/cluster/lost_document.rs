@@ -79,6 +79,23 @@ fn who_has_told_a_registry_that_is_behind_keeps_to_its_view() {
     assert!(shown(&mut world, &next.view), "and peers again");
 }
 
+/// G-4: a view that was shown meanwhile is installed once what was said counts no more, also if whoever showed it is gone.
+#[test]
+fn a_view_that_was_shown_meanwhile_is_installed_later() {
+    let mut world = World::of(3, TWO);
+    let mut next = world.registry.take().unwrap().view.clone();
+    world.until("the first has said what it knows", |w| w.republished.iter().any(|r| r.0 == 1));
+    next.number = next.number.next();
+    let number = next.number;
+    let message = Message::ViewIs(Arc::new(next));
+    let envelope = Envelope { view: number, confirmed_past: ViewNumber::NONE, message };
+    world.step(1, Event::Message { from: MemberId(2), envelope });
+    world.run(Duration::from_secs(10));
+    assert!(world.view(1).unwrap().number < number);
+    world.run(Duration::from_secs(6));
+    assert_eq!(world.view(1).unwrap().number, number);
+}
+
 /// V-9: the owner of a last copy is waited for from when the registry is mended, since it may have had no way back before.
 #[test]
 fn a_last_copy_is_waited_for_anew_once_the_registry_is_mended() {
