@@ -12,10 +12,13 @@ use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::names::{REGION_LABEL, ZONE_LABEL};
+
 pub use status::{CacheClusterStatus, CacheStatus, LossStatus, MemberStatus, SegmentStatus, Survives};
 
-/// What a CacheCluster asks for.
-#[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, JsonSchema)]
+/// What a CacheCluster asks for. A change reaches pods that are made later, but for `disruption`, which is followed at
+/// once: the condition `SettingsCurrent` tells of pods that were made before, to be restarted.
+#[derive(Clone, Debug, Default, PartialEq, CustomResource, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "sidegrid.dev",
     version = "v1alpha1",
@@ -206,17 +209,32 @@ pub struct TopologySpec {
         inner(length(min = 1, max = 317), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"))
     )]
     pub spread: Vec<String>,
-    /// What a machine is: `node` for the node's name, or the node label whose value it is.
+    /// What a machine is: `node` for the node's name, or the node label whose value it is. Can't change once the cluster
+    /// exists.
     #[serde(default = "machine")]
-    #[schemars(length(min = 1, max = 317), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"),
+        extend("x-kubernetes-validations" = rules::fixed("spec.topology.machine"))
+    )]
     pub machine: String,
-    /// The node label whose value is the rack: copies go to different racks before different machines.
+    /// The node label whose value is the rack: copies go to different racks before different machines. Can't change once
+    /// the cluster exists.
     #[serde(default = "rack")]
-    #[schemars(length(min = 1, max = 317), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"),
+        extend("x-kubernetes-validations" = rules::fixed("spec.topology.rack"))
+    )]
     pub rack: String,
-    /// The node label whose value is the site: copies go to different sites before different racks.
+    /// The node label whose value is the site: copies go to different sites before different racks. Can't change once the
+    /// cluster exists.
     #[serde(default = "site")]
-    #[schemars(length(min = 1, max = 317), regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?$"),
+        extend("x-kubernetes-validations" = rules::fixed("spec.topology.site"))
+    )]
     pub site: String,
 }
 
@@ -241,11 +259,11 @@ fn machine() -> String {
 }
 
 fn rack() -> String {
-    "topology.kubernetes.io/zone".to_owned()
+    ZONE_LABEL.to_owned()
 }
 
 fn site() -> String {
-    "topology.kubernetes.io/region".to_owned()
+    REGION_LABEL.to_owned()
 }
 
 /// Whether members keep off each other's nodes.
@@ -268,7 +286,7 @@ pub struct TlsSpec {
     /// Where certificates between members come from: `auto`, the operator signs them, or `disabled`, for a mesh that
     /// encrypts and authenticates by itself. Can't change once the cluster exists.
     #[serde(default)]
-    #[schemars(extend("x-kubernetes-validations" = rules::tls_mode()))]
+    #[schemars(extend("x-kubernetes-validations" = rules::fixed("spec.tls.mode")))]
     pub mode: TlsMode,
     /// Certificates are renewed within this many days, 1 to 365.
     #[serde(default = "rotation")]

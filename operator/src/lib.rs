@@ -1,6 +1,7 @@
 //! Sidegrid's operator: CacheClusters, the injection webhook and the registry API.
 
 pub mod authority;
+mod body;
 pub mod crd;
 pub mod document;
 #[cfg(test)]
@@ -12,6 +13,7 @@ pub mod metrics;
 pub mod names;
 pub mod program;
 pub mod proofs;
+mod reason;
 pub mod reconcile;
 pub mod registry_api;
 pub mod serving;

@@ -10,8 +10,14 @@ pub const ROLE_LABEL: &str = "sidegrid.dev/role";
 pub const READINESS_ANNOTATION: &str = "sidegrid.dev/readiness";
 /// Pod annotation that the webhook leaves: the operator version that injected the sidecar.
 pub const INJECTED_ANNOTATION: &str = "sidegrid.dev/injected";
+/// Pod annotation that the webhook leaves: a digest of the settings that the sidecar was injected with.
+pub const SETTINGS_ANNOTATION: &str = "sidegrid.dev/settings";
 /// Label of the operator's own Secrets and ConfigMaps: the CacheCluster's uid.
 pub const CLUSTER_UID_LABEL: &str = "sidegrid.dev/cluster-uid";
+/// Node label of its zone.
+pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
+/// Node label of its region, which has zones in it.
+pub const REGION_LABEL: &str = "topology.kubernetes.io/region";
 /// Finalizer of a CacheCluster.
 pub const FINALIZER: &str = "sidegrid.dev/members";
 /// The one field manager of server-side apply.

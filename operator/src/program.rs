@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::health::Health;
 use crate::names::{ADMIN_PORT, REGISTRY_PORT, WEBHOOK_PORT};
 use crate::registry_api::RegistryState;
-use crate::serving::ServingIdentity;
+use crate::serving::{ServingIdentity, WebhookStanding};
 use crate::webhook::{InjectSettings, WebhookState};
 use crate::{health, leader, proofs, reconcile, registry_api, serving, webhook};
 
@@ -102,14 +102,16 @@ async fn begin(
 
     let (trust, stop) = (state.clone(), shutdown.clone());
     part(parts, shutdown, "trust", async move { trust.keep_trust(stop).await });
-    part(parts, shutdown, "certificates", serving::keep(client.clone(), own_ns.clone(), certificate, shutdown.clone()));
+    let (stands, webhook) = watch::channel(WebhookStanding::default());
+    let kept = serving::keep(client.clone(), own_ns.clone(), certificate, stands, shutdown.clone());
+    part(parts, shutdown, "certificates", kept);
     part(parts, shutdown, "proofs", proofs::watch(client.clone(), own_ns.clone(), shutdown.clone()));
     let (leading, leads) = watch::channel(false);
     let (standing, me, stop) = (client.clone(), options.name.clone(), shutdown.clone());
     let ns = own_ns.clone();
     part(parts, shutdown, "leader", async move { leader::run(standing, &ns, &me, leading, stop).await });
-    let context =
-        reconcile::Context::new(client, &own_ns, &options.name, state.documents(), Arc::clone(&health.metrics));
+    let metrics = Arc::clone(&health.metrics);
+    let context = reconcile::Context::new(client, &own_ns, &options.name, state.documents(), metrics, webhook);
     part(parts, shutdown, "reconciler", reconcile::run(Arc::new(context), leads, shutdown.clone()));
     health.set_ready(true);
     tracing::info!(namespace = own_ns, version = env!("CARGO_PKG_VERSION"), "the operator serves");

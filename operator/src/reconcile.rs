@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
@@ -25,11 +25,13 @@ use kube::{Api, Client, Resource};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::authority::AuthorityFault;
 use crate::crd::CacheCluster;
 use crate::document::Documents;
 use crate::metrics::Metrics;
 use crate::names::{CLUSTER_LABEL, CLUSTER_UID_LABEL, MANAGED_BY};
-use crate::status::Fact;
+use crate::serving::WebhookStanding;
+use crate::status::{ConditionReason, Fact};
 use events::{Events, Reason};
 use fault::{Class, Fault};
 
@@ -47,6 +49,8 @@ pub struct Context {
     documents: Documents,
     events: Events,
     metrics: Arc<Metrics>,
+    /// How this replica last saw the webhook configuration.
+    webhook: watch::Receiver<WebhookStanding>,
     /// Failures in a row by CacheCluster. Those that succeed or go are taken out.
     failures: Mutex<HashMap<String, u32>>,
 }
@@ -74,11 +78,19 @@ impl std::fmt::Debug for Context {
 }
 
 impl Context {
-    /// What reconciliations of an operator in `own_ns` share; events are told by `instance`, the replica's name.
+    /// What reconciliations of an operator in `own_ns` share; events are told by `instance`, the replica's name, and
+    /// `webhook` is what [`serving::keep`](crate::serving::keep) sees.
     #[must_use]
-    pub fn new(client: Client, own_ns: &str, instance: &str, documents: Documents, metrics: Arc<Metrics>) -> Context {
+    pub fn new(
+        client: Client,
+        own_ns: &str,
+        instance: &str,
+        documents: Documents,
+        metrics: Arc<Metrics>,
+        webhook: watch::Receiver<WebhookStanding>,
+    ) -> Context {
         let events = Events::new(client.clone(), instance);
-        Context { client, own_ns: own_ns.to_owned(), documents, events, metrics, failures: Mutex::default() }
+        Context { client, own_ns: own_ns.to_owned(), documents, events, metrics, webhook, failures: Mutex::default() }
     }
 
     fn failed(&self, key: &str) -> u32 {
@@ -149,6 +161,7 @@ async fn control(context: Arc<Context>, until: impl Future<Output = ()> + Send +
             let uid = document.metadata.labels.as_ref().and_then(|l| l.get(CLUSTER_UID_LABEL)).cloned();
             known.state().into_iter().find(|c| c.metadata.uid == uid).map(|c| ObjectRef::from_obj(&*c))
         })
+        .reconcile_all_on(changes(context.webhook.clone()))
         .graceful_shutdown_on(until)
         .run(reconcile, again, context)
         .for_each(|outcome| {
@@ -160,6 +173,14 @@ async fn control(context: Arc<Context>, until: impl Future<Output = ()> + Send +
             std::future::ready(())
         })
         .await;
+}
+
+/// One item for each time that the webhook's standing has changed.
+fn changes(webhook: watch::Receiver<WebhookStanding>) -> impl Stream<Item = ()> {
+    futures::stream::unfold(webhook, |mut webhook| async move {
+        webhook.changed().await.ok()?;
+        Some(((), webhook))
+    })
 }
 
 fn cluster_of(pod: &Pod) -> Option<ObjectRef<CacheCluster>> {
@@ -197,24 +218,20 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
     let pods = pods(&target).await?;
     let had_members = !target.had_no_members();
     let authority = crate::authority::ensure(&context.client, &context.own_ns, target.uid, had_members).await;
-    let certificates = match &authority {
-        Ok(_) => Fact::yes("AuthorityReady", "members are certified by the cluster's own authority"),
-        Err(fault) => Fact::no("AuthorityUnavailable", fault.to_string()),
-    };
     let settings = steps::settings(&target).await;
-    let told = match &settings {
-        Ok(()) => Fact::yes("Given", "pods have their settings"),
-        Err(fault) => fault_of(&target, fault, "SettingsUnavailable").await,
+    let settings_fault = match &settings {
+        Ok(()) => None,
+        Err(fault) => Some(fault_of(&target, fault, ConditionReason::SettingsUnavailable).await),
     };
     let guard = steps::guard(&target, &pods).await;
     let guarded = match &guard {
         Ok(outcome) => outcome.fact.clone(),
-        Err(fault) => fault_of(&target, fault, "Unavailable").await,
+        Err(fault) => fault_of(&target, fault, ConditionReason::Unavailable).await,
     };
     let soon = guard.as_ref().ok().and_then(|outcome| outcome.again);
     steps::missed(&target, &pods).await;
     // The status is told also when a step failed: it says which.
-    steps::status(&target, &pods, told, certificates, guarded).await?;
+    steps::status(&target, &pods, settings_fault, certified(authority.as_ref().err()), guarded).await?;
     authority?;
     // Settings that only a person can mend keep nothing else from being looked at again.
     if settings.as_ref().is_err_and(|fault| fault.class() == Class::Invalid) {
@@ -232,16 +249,24 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
 
 /// The fact of a step that failed, told by an event too where only a person can mend it; `otherwise` is the word for
 /// what may go away by itself.
-async fn fault_of(target: &Target<'_>, fault: &Fault, otherwise: &'static str) -> Fact {
+async fn fault_of(target: &Target<'_>, fault: &Fault, otherwise: ConditionReason) -> Fact {
     let (reason, word) = match fault {
-        Fault::Invalid(_) => (Some(Reason::InvalidSettings), "InvalidSettings"),
-        Fault::Taken { .. } => (Some(Reason::NameTaken), "NameTaken"),
+        Fault::Invalid(_) => (Some(Reason::InvalidSettings), ConditionReason::InvalidSettings),
+        Fault::Taken { .. } => (Some(Reason::NameTaken), ConditionReason::NameTaken),
         _ => (None, otherwise),
     };
     if let Some(reason) = reason {
         target.context.events.tell(&target.cluster.object_ref(&()), reason, fault.to_string()).await;
     }
     Fact::no(word, fault.to_string())
+}
+
+/// Whether members can be certified.
+fn certified(fault: Option<&AuthorityFault>) -> Fact {
+    match fault {
+        None => Fact::yes(ConditionReason::AuthorityReady, "members are certified by the cluster's own authority"),
+        Some(fault) => Fact::no(ConditionReason::AuthorityUnavailable, fault.to_string()),
+    }
 }
 
 /// All pods of the namespace that bear the cluster's label, live.

@@ -4,6 +4,7 @@
 //! afterwards; the leaf's cluster alone decides which document is meant. Any replica of the operator serves it: what is
 //! kept here is only a cache of what the API server holds.
 
+mod bounds;
 #[cfg(test)]
 mod conformance_tests;
 mod counters;
@@ -19,34 +20,20 @@ mod token;
 mod trust;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::Method;
-use axum::http::header::AUTHORIZATION;
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use kube::Client;
-use sidegrid_net::service::{Peer, TrustedClusters};
-use sidegrid_registry::DEADLINE_HEADER;
-use tokio::sync::Semaphore;
+use sidegrid_net::service::TrustedClusters;
 
+use bounds::{MAX_BODY, MAX_ENROL_BODY, Share, bounded};
 pub use counters::{Outcome, RegistryCounters, Request as CountedRequest};
 pub use problem::Problem;
 
 use crate::authority::Authorities;
 use crate::document::Documents;
-
-/// Requests under way; one more is told to come again.
-const MAX_REQUESTS: usize = 64;
-/// What one request may take: below the time after which a sidecar gives it up.
-const REQUEST_TIME: Duration = Duration::from_secs(4);
-/// Largest body: a document twice, with room for its wrapping.
-const MAX_BODY: usize = 2 << 20;
-/// Largest body of a caller who has shown a token at most.
-const MAX_ENROL_BODY: usize = 16 << 10;
 
 /// What the handlers share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -59,7 +46,8 @@ struct Shared {
     documents: Documents,
     trusted: TrustedClusters,
     counters: RegistryCounters,
-    seats: Semaphore,
+    members: Share,
+    strangers: Share,
 }
 
 impl std::fmt::Debug for Shared {
@@ -77,7 +65,8 @@ impl RegistryState {
             documents: Documents::new(client.clone(), own_ns),
             trusted: TrustedClusters::default(),
             counters: RegistryCounters::default(),
-            seats: Semaphore::new(MAX_REQUESTS),
+            members: Share::of_members(),
+            strangers: Share::of_strangers(),
             own_ns: own_ns.to_owned(),
             client,
         }))
@@ -123,35 +112,4 @@ pub fn router(state: RegistryState) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn_with_state(state.clone(), bounded))
         .with_state(state)
-}
-
-/// Bounds how many requests are under way and how long each may take.
-async fn bounded(State(state): State<RegistryState>, request: Request, next: Next) -> Response {
-    let what = CountedRequest::of(request.method(), request.uri().path());
-    let changes = request.method() != Method::GET;
-    // Whoever shows nothing takes nobody's place.
-    let shows = request.extensions().get::<Peer>().is_some() || request.headers().contains_key(AUTHORIZATION);
-    if !shows {
-        state.0.counters.count(what, Outcome::Denied);
-        return Problem::unauthenticated("show a member's certificate, or a pod's token to enrol").into_response();
-    }
-    let Ok(_seat) = state.0.seats.try_acquire() else {
-        state.0.counters.count(what, Outcome::Refused);
-        return Problem::overloaded().into_response();
-    };
-    let time = time_for(&request);
-    let response = match tokio::time::timeout(time, next.run(request)).await {
-        Ok(response) => response,
-        // What it had begun may still be done by the API server.
-        Err(_) if changes => Problem::unknown(format!("no answer within {time:?}")).into_response(),
-        Err(_) => Problem::unavailable(format!("no answer within {time:?}")).into_response(),
-    };
-    state.0.counters.count(what, Outcome::of(response.status()));
-    response
-}
-
-/// How long this request may be worked on: as its sender says, within our own bound.
-fn time_for(request: &Request) -> Duration {
-    let told = request.headers().get(DEADLINE_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
-    told.map_or(REQUEST_TIME, |millis| Duration::from_millis(millis).min(REQUEST_TIME))
 }

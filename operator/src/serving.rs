@@ -16,10 +16,12 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client};
 use sidegrid_net::service::{ServiceAuthority, ServiceCertificate, ServiceLeaf, has_names, is_renewal_due};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use connections::serve;
-pub use webhook_bundle::patch_webhook;
+pub use webhook_bundle::{WebhookStanding, patch_webhook};
 
 use crate::authority::{CERTIFICATE_KEY, PRIVATE_KEY, data, post, text};
 use crate::kube_call::{self, CallError};
@@ -28,8 +30,11 @@ use crate::names::{SERVICE, SERVING_SECRET};
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_VALIDITY: Duration = Duration::from_secs(3650 * 86_400);
 const LEAF_VALIDITY: Duration = Duration::from_secs(90 * 86_400);
-/// How often the certificates and the webhook's trust in them are looked after.
+/// How often the certificates are looked after.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
+/// How often the webhook's trust in them is: one read of one object, which must not be put off, since a configuration that
+/// was installed anew has every labelled pod refused until the authority is in it.
+const WEBHOOK_EVERY: Duration = Duration::from_secs(5);
 /// Tries of one change, each after another replica was faster.
 const TRIES: usize = 4;
 /// Keys of the leaf in the Secret.
@@ -160,30 +165,42 @@ fn usable(secret: &Secret, names: &[String]) -> Result<Usable, ServingFault> {
     Ok(Usable::Renewed(Box::new(renewed), ServingIdentity { authority_pem, leaf }))
 }
 
-/// Looks after the certificates until `shutdown`: renews the leaf in time, shows the newest in `certificate`, and keeps
-/// the webhook's trust in the authority.
+/// Looks after the certificates until `shutdown`: renews the leaf in time, shows the newest in `certificate`, keeps the
+/// webhook's trust in the authority, and tells in `webhook` how its configuration stands.
 ///
 /// # Cancel safety
 /// Cancel safe.
-pub async fn keep(client: Client, own_ns: String, certificate: ServiceCertificate, shutdown: CancellationToken) {
-    let mut interval = tokio::time::interval(CHECK_EVERY);
+pub async fn keep(
+    client: Client,
+    own_ns: String,
+    certificate: ServiceCertificate,
+    webhook: watch::Sender<WebhookStanding>,
+    shutdown: CancellationToken,
+) {
+    let mut interval = tokio::time::interval(WEBHOOK_EVERY);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut authority_pem = None;
+    let mut due = Instant::now();
     loop {
         // Both branches are cancel safe.
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = interval.tick() => {}
         }
-        match ensure(&client, &own_ns).await {
-            Ok(identity) => {
-                if let Err(error) = certificate.replace(identity.leaf()) {
-                    tracing::error!(%error, "the serving certificate can't be used; the one before is shown on");
+        if due <= Instant::now() {
+            due = Instant::now() + CHECK_EVERY;
+            match ensure(&client, &own_ns).await {
+                Ok(identity) => {
+                    if let Err(error) = certificate.replace(identity.leaf()) {
+                        tracing::error!(%error, "the serving certificate can't be used; the one before is shown on");
+                    }
+                    authority_pem = Some(identity.authority_pem);
                 }
-                if let Err(error) = patch_webhook(&client, identity.authority_pem()).await {
-                    tracing::warn!(%error, "the webhook's CA bundle can't be looked after");
-                }
+                Err(error) => tracing::warn!(%error, "the serving certificate can't be looked after"),
             }
-            Err(error) => tracing::warn!(%error, "the serving certificate can't be looked after"),
+        }
+        if let Some(pem) = &authority_pem {
+            webhook_bundle::look(&client, pem, &webhook).await;
         }
     }
 }

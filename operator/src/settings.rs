@@ -1,9 +1,10 @@
 //! What a CacheCluster asks for, as the settings file that its sidecars read.
 
+use aws_lc_rs::digest::SHA256;
 use serde_json::{Map, Value, json};
 use sidegrid_config::{Base, Settings, Sources};
 
-use crate::crd::{CacheCluster, CacheSpec, TlsMode};
+use crate::crd::{CacheCluster, CacheClusterSpec, CacheSpec, TlsMode};
 use crate::names::{AUTHORITY_KEY, CONFIG_VOLUME, REGISTRY_PORT, SERVICE, SOCKET_FILE, SOCKET_VOLUME, TOKEN_VOLUME};
 
 /// The settings file of `cluster`'s sidecars; `own_ns` is the operator's namespace. JSON text, hence YAML too. It
@@ -42,6 +43,48 @@ fn leaves(tree: &Value, path: &str, found: &mut Vec<String>) {
         Value::String(text) => found.push(format!("{path}={text}")),
         other => found.push(format!("{path}={other}")),
     }
+}
+
+/// Digest of what a pod takes from `spec` when it is made, which is all but `disruption`: 16 lower-case hexadecimal
+/// digits of its SHA-256. What is as the defaults have it is left out, so that a field that a later version adds makes no
+/// pod look as if it had other settings.
+#[must_use]
+pub fn digest(spec: &CacheClusterSpec) -> String {
+    let mut told = object(spec);
+    told.remove("disruption");
+    less(&mut told, &object(&CacheClusterSpec::default()));
+    // Their names count, also of those that have nothing but defaults.
+    let usual = object(&CacheSpec::default());
+    let of = |cache: &CacheSpec| {
+        let mut cache = object(cache);
+        less(&mut cache, &usual);
+        Value::Object(cache)
+    };
+    told.insert("caches".to_owned(), spec.caches.iter().map(|(name, cache)| (name.clone(), of(cache))).collect());
+    let mut told = Value::Object(told);
+    // Whatever order the map keeps, and the fields of the types have.
+    told.sort_all_objects();
+    let hash = aws_lc_rs::digest::digest(&SHA256, told.to_string().as_bytes());
+    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn object(of: &impl serde::Serialize) -> Map<String, Value> {
+    match serde_json::to_value(of) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Takes away what is the same in `usual`. An object that `usual` doesn't have stays, also when it is empty: that is not
+/// the same as none.
+fn less(told: &mut Map<String, Value>, usual: &Map<String, Value>) {
+    told.retain(|name, value| match (value, usual.get(name)) {
+        (Value::Object(below), Some(Value::Object(usual))) => {
+            less(below, usual);
+            !below.is_empty()
+        }
+        (value, usual) => Some(&*value) != usual,
+    });
 }
 
 fn tree(cluster: &CacheCluster, own_ns: &str) -> Value {
@@ -118,6 +161,54 @@ mod tests {
     fn a_cluster_named_as_the_socket_is_not_in_its_way() {
         let spec = serde_json::from_value(json!({"caches": {"a": {}}})).unwrap();
         assert_eq!(check(&CacheCluster::new("http", spec), "s"), Ok(()));
+    }
+
+    #[test]
+    fn the_digest_follows_all_that_a_pod_takes_from_the_spec_and_nothing_else() {
+        let of = |changes: Value| {
+            let mut spec = json!({"caches": {"a": {}, "b": {"mode": "local"}}});
+            json_patch::merge(&mut spec, &changes);
+            digest(&serde_json::from_value(spec).unwrap())
+        };
+        let plain = of(json!({}));
+        assert!(
+            plain.len() == 16 && plain.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)),
+            "{plain}"
+        );
+        assert_eq!(plain, of(json!({"disruption": {"maxUnavailable": 9}})));
+        // The defaults, written out.
+        let defaults = json!({
+            "caches": {"a": {"mode": "distributed"}}, "sidecar": {"http": {"port": 7080}}, "mesh": {"istio": "auto"},
+            "network": {"dataPort": 7800, "failureDetectionPort": 57800}, "tls": {"mode": "auto"},
+        });
+        assert_eq!(plain, of(defaults));
+        let mut seen = std::collections::BTreeSet::from([plain]);
+        for changes in [
+            json!({"caches": {"a": {"ttl": "30m"}}}),
+            json!({"caches": {"a": {"maxEntries": 5}}}),
+            json!({"caches": {"b": {"maxEntries": 5}}}),
+            json!({"caches": {"a": {"whenFull": "reject"}}}),
+            json!({"caches": {"a": null, "c": {}}}),
+            json!({"sidecar": {"image": "x:1"}}),
+            json!({"sidecar": {"resources": {}}}),
+            json!({"sidecar": {"resources": {"requests": {"cpu": "1"}}}}),
+            json!({"sidecar": {"logLevel": "debug"}}),
+            json!({"sidecar": {"http": {"port": 7081}}}),
+            json!({"network": {"dataPort": 7801}}),
+            json!({"topology": {"antiAffinity": "none"}}),
+            json!({"topology": {"spread": []}}),
+            json!({"tls": {"rotationIntervalDays": 7}}),
+            json!({"mesh": {"istio": "never"}}),
+        ] {
+            assert!(seen.insert(of(changes.clone())), "{changes}");
+        }
+    }
+
+    /// A change of it, by a new field say, tells every pod that runs that it has other settings.
+    #[test]
+    fn the_digest_of_the_same_spec_stays_the_same_from_version_to_version() {
+        let spec = json!({"caches": {"a": {"ttl": "30m"}}, "sidecar": {"logLevel": "warn"}});
+        assert_eq!(digest(&serde_json::from_value(spec).unwrap()), "d397e1c4760bf2bc");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sidegrid_core::document::Document;
 
 use crate::crd::{CacheCluster, CacheClusterStatus, LossStatus, MemberStatus};
 
-pub use conditions::Fact;
+pub use conditions::{ConditionReason, Fact};
 pub use members::{State, is_client, is_finished, is_injected, state};
 
 /// What a status is made of.
@@ -24,8 +24,10 @@ pub struct Seen<'a> {
     pub document_fault: Option<String>,
     /// All pods of its namespace that bear its label.
     pub pods: &'a [Pod],
-    /// Whether settings can be given to pods, and if not, why.
-    pub settings: Fact,
+    /// Why settings can't be given to pods; none when they can.
+    pub settings_fault: Option<Fact>,
+    /// Why pods that are made now don't get their sidecar; none as far as is known.
+    pub webhook_fault: Option<Fact>,
     /// Whether members can be certified.
     pub certificates: Fact,
     /// Whether evictions are guarded.

@@ -15,7 +15,6 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, META_API_VERSION_V1, Operation};
@@ -26,6 +25,7 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tower::limit::GlobalConcurrencyLimitLayer;
 
+use crate::body::{Arrived, BodyFault, take_in};
 use crate::crd::CacheCluster;
 
 mod apps;
@@ -137,22 +137,17 @@ pub fn router<L: Lookup>(state: WebhookState<L>) -> Router {
 /// arrived of all bodies is bounded; past that bound the request is told to come again.
 async fn collected(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
-    let (mut arrived, mut taken) = (Vec::new(), Vec::new());
-    let mut body = body.into_data_stream();
-    while let Some(chunk) = body.next().await {
-        let Ok(chunk) = chunk else { return (StatusCode::BAD_REQUEST, "the body broke off").into_response() };
-        if arrived.len() + chunk.len() > MAX_BODY_BYTES {
+    let Arrived { bytes, room: _room } = match take_in(body, MAX_BODY_BYTES, &room).await {
+        Ok(arrived) => arrived,
+        Err(BodyFault::BrokeOff) => return (StatusCode::BAD_REQUEST, "the body broke off").into_response(),
+        Err(BodyFault::TooLarge) => {
             return (StatusCode::PAYLOAD_TOO_LARGE, "the request is larger than an object may be").into_response();
         }
-        let Ok(place) = Arc::clone(&room).try_acquire_many_owned(u32::try_from(chunk.len()).unwrap_or(u32::MAX)) else {
+        Err(BodyFault::NoRoom) => {
             return (StatusCode::SERVICE_UNAVAILABLE, "too many requests at once; try again").into_response();
-        };
-        taken.push(place);
-        arrived.extend_from_slice(&chunk);
-    }
-    let response = next.run(Request::from_parts(head, Body::from(arrived))).await;
-    drop(taken);
-    response
+        }
+    };
+    next.run(Request::from_parts(head, Body::from(bytes))).await
 }
 
 /// Gives a request its time, arrival of its body included: anyone who reaches the port can send one, slowly.

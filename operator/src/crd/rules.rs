@@ -69,12 +69,13 @@ pub fn cache() -> Value {
     ])
 }
 
-/// Rules of `spec.tls.mode`.
+/// Rules of a field that stays as the cluster was made with: members that were told different values could not be
+/// compared, or not talk to each other.
 #[must_use]
-pub fn tls_mode() -> Value {
+pub fn fixed(field: &str) -> Value {
     json!([{
         "rule": "self == oldSelf",
-        "message": "spec.tls.mode: can't change while the cluster exists: make another CacheCluster",
+        "message": format!("{field}: can't change while the cluster exists: make another CacheCluster"),
     }])
 }
 

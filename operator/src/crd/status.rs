@@ -25,7 +25,8 @@ pub struct CacheClusterStatus {
     pub last_loss: Option<LossStatus>,
     /// Caches by name.
     pub caches: Vec<CacheStatus>,
-    /// `Ready`, `Degraded`, `Rebalancing`, `CertificatesReady`, `InjectionReady`, `EvictionGuarded`.
+    /// `Ready`, `Degraded`, `Rebalancing`, `CertificatesReady`, `InjectionReady`, `SettingsCurrent`,
+    /// `EvictionGuarded`.
     pub conditions: Vec<Condition>,
 }
 
@@ -89,6 +90,7 @@ pub struct Survives {
     pub pod: bool,
     /// Any one node.
     pub node: bool,
-    /// Any one zone.
+    /// Any one zone, as the node labels `topology.kubernetes.io/zone` and `topology.kubernetes.io/region` tell them; false
+    /// where `spec.topology` asks for neither.
     pub zone: bool,
 }

@@ -87,3 +87,18 @@ fn what_rules_walk_over_is_bounded() {
     assert!(name["pattern"].is_string());
     assert_eq!(spec["mesh"]["properties"]["istio"]["enum"], json!(["auto", "always", "never"]));
 }
+
+#[test]
+fn what_members_are_compared_by_can_not_change() {
+    let spec = &schema()["properties"]["spec"]["properties"];
+    let rules = |field: &str| {
+        let (group, name) = field.split_once('.').unwrap();
+        spec[group]["properties"][name]["x-kubernetes-validations"].clone()
+    };
+    for field in ["tls.mode", "topology.machine", "topology.rack", "topology.site"] {
+        let message = format!("spec.{field}: can't change while the cluster exists: make another CacheCluster");
+        assert_eq!(rules(field), json!([{"rule": "self == oldSelf", "message": message}]), "{field}");
+    }
+    assert_eq!(rules("topology.antiAffinity"), json!(null));
+    assert_eq!(rules("topology.spread"), json!(null));
+}

@@ -89,7 +89,10 @@ async fn nobody_is_told_of_a_view_before_it_is_marked() {
     // Also who lost a race is told of it only then.
     api.trouble(Method::PATCH, UID, Trouble::Status(500));
     assert!(documents.swap(UID, &first.expected(), &next(&first)).await.is_err());
-    assert_eq!(documents.swap(UID, &first.expected(), &next(&first)).await.unwrap(), Swap::Conflict(Some(second.clone())));
+    assert_eq!(
+        documents.swap(UID, &first.expected(), &next(&first)).await.unwrap(),
+        Swap::Conflict(Some(second.clone()))
+    );
     assert_eq!(documents.newest_mark(UID).await.unwrap(), Some(second.view.number));
     // A document of before is as good as none from then on.
     api.remove(&config_map());

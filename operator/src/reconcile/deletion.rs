@@ -1,9 +1,9 @@
 //! A CacheCluster that is being deleted: its authority and document stay until no pod with the sidecar is left, so
-//! that members can go on and leave in order.
+//! that members can go on and leave in order. Meanwhile its status is told on, and nothing keeps its pods from eviction.
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::DeleteParams;
 use kube::runtime::controller::Action;
 use kube::{Api, Resource};
@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 
 use super::events::Reason;
 use super::fault::Fault;
-use super::{Target, pods, steps};
+use super::{Target, certified, fault_of, pods, steps};
 use crate::names::{FINALIZER, authority_secret, document_config_map};
-use crate::status::{is_finished, is_injected};
+use crate::status::{ConditionReason, Fact, is_finished, is_injected};
 
 /// Pods' ends are watched; this is for a watch that missed one.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -24,14 +24,15 @@ pub(super) async fn step(target: &Target<'_>) -> Result<Action, Fault> {
     if !finalizers.iter().any(|f| f == FINALIZER) {
         return Ok(Action::await_change());
     }
-    let left = pods(target).await?.iter().filter(|p| is_injected(p) && !is_finished(p)).count();
+    let pods = pods(target).await?;
+    let left = pods.iter().filter(|p| is_injected(p) && !is_finished(p)).count();
     let events = &target.context.events;
     let about = target.cluster.object_ref(&());
     if left > 0 {
         let note =
             format!("{left} pods with the sidecar still run; authority and document are kept until they are gone");
         events.tell(&about, Reason::WaitingForPods, note).await;
-        return Ok(Action::requeue(AGAIN));
+        return remain(target, &pods).await;
     }
     let (client, own_ns) = (&target.context.client, &target.context.own_ns);
     // The document first: an authority without a document is where every cluster begins, a document without an
@@ -44,6 +45,25 @@ pub(super) async fn step(target: &Target<'_>) -> Result<Action, Fault> {
     events.tell(&about, Reason::Deleted, "the last pod is gone; authority and document are deleted".to_owned()).await;
     steps::set_finalizers(target, &rest).await?;
     Ok(Action::await_change())
+}
+
+/// Keeps what is left as it should be.
+async fn remain(target: &Target<'_>, pods: &[Pod]) -> Result<Action, Fault> {
+    let guard = steps::unguard(target).await;
+    let guarded = match &guard {
+        Ok(outcome) => outcome.fact.clone(),
+        Err(fault) => fault_of(target, fault, ConditionReason::Unavailable).await,
+    };
+    // Read alone: one that is missing is not made for what is going.
+    let authority = crate::authority::read(&target.context.client, &target.context.own_ns, target.uid).await;
+    let certificates = match &authority {
+        Ok(None) => Fact::no(ConditionReason::AuthorityUnavailable, "there is no authority, and it is being deleted"),
+        Ok(Some(_)) => certified(None),
+        Err(fault) => certified(Some(fault)),
+    };
+    steps::status(target, pods, None, certificates, guarded).await?;
+    guard?;
+    Ok(Action::requeue(AGAIN))
 }
 
 async fn gone<K>(api: &Api<K>, name: &str, what: &'static str) -> Result<(), Fault>

@@ -5,52 +5,29 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use crate::names::FIELD_MANAGER;
+use crate::reason::reasons;
 
-/// Reasons of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// On pod and CacheCluster: a labelled pod has no sidecar.
-    NotInjected,
-    /// On the CacheCluster: its settings can't be given to sidecars.
-    InvalidSettings,
-    /// On the CacheCluster: a name that is needed belongs to somebody else.
-    NameTaken,
-    /// On the CacheCluster: another PodDisruptionBudget selects its pods.
-    OtherBudget,
-    /// On the CacheCluster: segments had to start empty, since every copy of them was gone.
-    DataLost,
-    /// On the CacheCluster: it is being deleted, and pods still run.
-    WaitingForPods,
-    /// On the CacheCluster: the last pod is gone, its authority and document are deleted.
-    Deleted,
+reasons! {
+    /// Reasons of events.
+    Reason {
+        /// On pod and CacheCluster: a labelled pod has no sidecar.
+        NotInjected,
+        /// On the CacheCluster: its settings can't be given to sidecars.
+        InvalidSettings,
+        /// On the CacheCluster: a name that is needed belongs to somebody else.
+        NameTaken,
+        /// On the CacheCluster: another PodDisruptionBudget selects its pods.
+        OtherBudget,
+        /// On the CacheCluster: segments had to start empty, since every copy of them was gone.
+        DataLost,
+        /// On the CacheCluster: it is being deleted, and pods still run.
+        WaitingForPods,
+        /// On the CacheCluster: the last pod is gone, its authority and document are deleted.
+        Deleted,
+    }
 }
 
 impl Reason {
-    /// All, for the documentation.
-    pub const ALL: [Reason; 7] = [
-        Reason::NotInjected,
-        Reason::InvalidSettings,
-        Reason::NameTaken,
-        Reason::OtherBudget,
-        Reason::DataLost,
-        Reason::WaitingForPods,
-        Reason::Deleted,
-    ];
-
-    /// The word.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Reason::NotInjected => "NotInjected",
-            Reason::InvalidSettings => "InvalidSettings",
-            Reason::NameTaken => "NameTaken",
-            Reason::OtherBudget => "OtherBudget",
-            Reason::DataLost => "DataLost",
-            Reason::WaitingForPods => "WaitingForPods",
-            Reason::Deleted => "Deleted",
-        }
-    }
-
     /// Whether a person should look.
     #[must_use]
     pub const fn is_warning(self) -> bool {

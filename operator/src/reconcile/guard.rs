@@ -16,9 +16,9 @@ use kube::core::{Selector, SelectorExt};
 use crate::names::{CLUSTER_LABEL, ROLE_LABEL};
 use crate::status::{is_client, is_finished, is_injected};
 
-/// How long fewer members must have been seen before the budget is lowered.
+/// How long fewer pods must have been seen before the budget is lowered.
 pub const LOWER_AFTER: Duration = Duration::from_secs(60);
-/// Annotation of the budget: since when, in seconds of Unix time, fewer members have been seen.
+/// Annotation of the budget: since when, in seconds of Unix time, fewer pods have been seen.
 pub const LOWER_SINCE: &str = "sidegrid.dev/fewer-since";
 
 /// What the budget should say.
@@ -26,7 +26,7 @@ pub const LOWER_SINCE: &str = "sidegrid.dev/fewer-since";
 pub struct Budget {
     /// `minAvailable`.
     pub min_available: i32,
-    /// Since when fewer members are seen than it was made for, in seconds of Unix time.
+    /// Since when fewer pods are seen than it was made for, in seconds of Unix time.
     pub lower_since: Option<i64>,
 }
 
@@ -42,22 +42,28 @@ pub fn other<'a>(budgets: &'a [PodDisruptionBudget], own: &str, pods: &[Pod]) ->
             let selector = Selector::try_from(selector);
             // One that can't be understood here may select them.
             let labels = |pod: &'_ Pod| pod.metadata.labels.clone().unwrap_or_else(|| none.clone());
-            pods.iter().filter(|p| counts(p)).any(|p| selector.as_ref().map_or(true, |s| s.matches(&labels(p))))
+            pods.iter().filter(|p| is_guarded(p)).any(|p| selector.as_ref().map_or(true, |s| s.matches(&labels(p))))
         })
         .find_map(|budget| budget.metadata.name.as_deref())
 }
 
-/// Whether the guard is for this pod: it is to be a member.
+/// Whether the pod is to be a member. A missed one is not worth taking the guard from those that are.
+fn is_guarded(pod: &Pod) -> bool {
+    is_injected(pod) && counts(pod)
+}
+
+/// Whether Kubernetes counts the pod in the budget: all that its selector matches and that have not finished. A missed
+/// pod is healthy to it, so that a number made of members alone would let it stand in for one that is evicted.
 fn counts(pod: &Pod) -> bool {
-    is_injected(pod) && !is_client(pod) && !is_finished(pod)
+    !is_client(pod) && !is_finished(pod)
 }
 
 /// What the budget should say for `pods` when it says `before`.
 #[must_use]
 pub fn budget(pods: &[Pod], max_unavailable: u16, before: Option<Budget>, now: Timestamp) -> Budget {
     // Pods on their way out count until they are gone: their place is taken by then, or known to be empty.
-    let members = i32::try_from(pods.iter().filter(|p| counts(p)).count()).unwrap_or(i32::MAX);
-    let wanted = members.saturating_sub(i32::from(max_unavailable)).max(0);
+    let counted = i32::try_from(pods.iter().filter(|p| counts(p)).count()).unwrap_or(i32::MAX);
+    let wanted = counted.saturating_sub(i32::from(max_unavailable)).max(0);
     let now = now.as_second();
     match before {
         Some(before) if wanted < before.min_available => {
@@ -133,14 +139,28 @@ mod tests {
     }
 
     #[test]
-    fn clients_finished_and_missed_pods_do_not_count() {
+    fn clients_and_finished_pods_do_not_count() {
         let mut pods = members(2);
         pods.push(pod(json!({"sidegrid.dev/cluster": "web", "sidegrid.dev/role": "client"})));
         let mut finished = members(1).remove(0);
         finished.status = serde_json::from_value(json!({"phase": "Succeeded"})).unwrap();
         pods.push(finished);
-        pods.push(serde_json::from_value(json!({"metadata": {}, "spec": {"containers": []}})).unwrap());
         assert_eq!(budget(&pods, 1, None, at(0)).min_available, 1);
+    }
+
+    fn missed() -> Pod {
+        let mut pod = members(1).remove(0);
+        pod.spec.as_mut().unwrap().init_containers = None;
+        pod
+    }
+
+    /// Three members and two pods without the sidecar: Kubernetes counts five healthy ones, and two of five would let all
+    /// members be evicted at once.
+    #[test]
+    fn missed_pods_do_not_stand_in_for_members() {
+        let mut pods = members(3);
+        pods.extend([missed(), missed()]);
+        assert_eq!(budget(&pods, 1, None, at(0)).min_available, 4);
     }
 
     #[test]
@@ -156,7 +176,8 @@ mod tests {
         assert_eq!(other(&[own.clone(), stranger.clone()], "web-sidegrid", &pods), None);
         assert_eq!(other(&[own, stranger, theirs.clone()], "web-sidegrid", &pods), Some("shop"));
         assert_eq!(other(&[everything], "web-sidegrid", &pods), Some("all"));
-        assert_eq!(other(&[theirs], "web-sidegrid", &[]), None);
+        assert_eq!(other(std::slice::from_ref(&theirs), "web-sidegrid", &[]), None);
+        assert_eq!(other(&[theirs], "web-sidegrid", &[missed()]), None, "no member is theirs");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::crd::CacheCluster;
 use crate::names::{
     AUTHORITY_KEY, CLUSTER_LABEL, FIELD_MANAGER, FINALIZER, MANAGED_BY, SETTINGS_KEY, settings_config_map,
 };
-use crate::status::{Fact, Seen, State, is_finished, is_injected};
+use crate::status::{ConditionReason, Fact, Seen, State, is_finished, is_injected};
 
 fn applied() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
@@ -131,9 +131,9 @@ pub(super) async fn guard(target: &Target<'_>, pods: &[Pod]) -> Result<Guarded, 
             .await
             .map_err(Fault::api("applying the PodDisruptionBudget"))?;
     }
-    let says = format!("PodDisruptionBudget {name} keeps {} members from eviction", budget.min_available);
+    let says = format!("PodDisruptionBudget {name} keeps {} pods from eviction", budget.min_available);
     let again = budget.lower_since.map(|_| guard::LOWER_AFTER);
-    Ok(Guarded { fact: Fact::yes("Guarded", says), again })
+    Ok(Guarded { fact: Fact::yes(ConditionReason::Guarded, says), again })
 }
 
 /// Two budgets over one pod make every eviction of it fail, so ours goes.
@@ -148,16 +148,35 @@ async fn other_budget(
          Delete {other} to have the operator guard the members"
     );
     if let Some(there) = there {
-        let same = Preconditions { uid: there.metadata.uid.clone(), ..Preconditions::default() };
-        let name = there.metadata.name.as_deref().unwrap_or_default();
-        match budgets.delete(name, &DeleteParams::default().preconditions(same)).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(Fault::api("deleting the PodDisruptionBudget")(error)),
-        }
+        delete(budgets, there).await?;
         target.context.events.tell(&target.cluster.object_ref(&()), Reason::OtherBudget, says.clone()).await;
     }
-    Ok(Guarded { fact: Fact::no("OtherBudget", says), again: None })
+    Ok(Guarded { fact: Fact::no(ConditionReason::OtherBudget, says), again: None })
+}
+
+async fn delete(budgets: &Api<PodDisruptionBudget>, there: &PodDisruptionBudget) -> Result<(), Fault> {
+    let same = Preconditions { uid: there.metadata.uid.clone(), ..Preconditions::default() };
+    let name = there.metadata.name.as_deref().unwrap_or_default();
+    match budgets.delete(name, &DeleteParams::default().preconditions(same)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(Fault::api("deleting the PodDisruptionBudget")(error)),
+    }
+}
+
+/// Takes the guard away from a CacheCluster that is being deleted. Pods that are evicted don't come back then, so that
+/// any number would hold a drain up for good: at the last pods, or at once where one isn't healthy. Each still hands over
+/// before it ends.
+pub(super) async fn unguard(target: &Target<'_>) -> Result<Guarded, Fault> {
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(target.context.client.clone(), target.namespace);
+    let name = settings_config_map(target.name);
+    let all = budgets.list(&ListParams::default()).await.map_err(Fault::api("listing PodDisruptionBudgets"))?.items;
+    let own = all.iter().find(|b| b.metadata.name.as_deref() == Some(&name) && is_own(target, &b.metadata));
+    if let Some(there) = own {
+        delete(&budgets, there).await?;
+    }
+    let fact = Fact::no(ConditionReason::Deleting, "it is being deleted: its pods don't come back, so none is kept");
+    Ok(Guarded { fact, again: None })
 }
 
 /// Tells of labelled pods without a sidecar, each once: those that the status before doesn't tell of.
@@ -184,7 +203,7 @@ pub(super) async fn missed(target: &Target<'_>, pods: &[Pod]) {
 pub(super) async fn status(
     target: &Target<'_>,
     pods: &[Pod],
-    settings: Fact,
+    settings_fault: Option<Fact>,
     certificates: Fact,
     guard: Fact,
 ) -> Result<(), Fault> {
@@ -199,7 +218,8 @@ pub(super) async fn status(
         document: document.as_ref(),
         document_fault,
         pods,
-        settings,
+        settings_fault,
+        webhook_fault: target.context.webhook.borrow().fault(),
         certificates,
         guard,
     };

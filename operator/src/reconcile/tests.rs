@@ -99,9 +99,14 @@ impl Server {
     }
 
     fn context(&self) -> Arc<Context> {
+        self.context_with(WebhookStanding::InPlace)
+    }
+
+    fn context_with(&self, standing: WebhookStanding) -> Arc<Context> {
         let client = self.client();
         let documents = Documents::new(client.clone(), "sidegrid-system");
-        Arc::new(Context::new(client, "sidegrid-system", "replica-1", documents, Arc::default()))
+        let (_, webhook) = watch::channel(standing);
+        Arc::new(Context::new(client, "sidegrid-system", "replica-1", documents, Arc::default(), webhook))
     }
 }
 
@@ -211,19 +216,70 @@ async fn deletion_waits_for_the_last_pod_with_a_sidecar() {
     pod(&server, "a", true);
     let context = server.context();
     reconcile(server.cluster(), context.clone()).await.unwrap();
-    server.put(&format!("{OWN}/configmaps/document-{UID}"), json!({"metadata": {"name": format!("document-{UID}")}}));
     let mut cluster = server.get(&format!("{CLUSTERS}/web")).unwrap();
     cluster["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     cluster["metadata"]["finalizers"] = json!(["other/one", "sidegrid.dev/members"]);
     server.put(&format!("{CLUSTERS}/web"), cluster);
     server.changes();
     reconcile(server.cluster(), context.clone()).await.unwrap();
-    assert_eq!(server.changes(), Vec::<String>::new(), "a pod still runs");
     assert!(server.reasons().contains(&"CacheCluster WaitingForPods".to_owned()));
-    // A pod without the sidecar holds nothing up.
+    assert!(server.get(&format!("{OWN}/secrets/authority-{UID}")).is_some(), "a pod still runs");
+    // Its status is told on, and nothing holds up a drain: no number of the guard's would be right.
+    assert!(server.get(&format!("{BUDGETS}/web-sidegrid")).is_none());
+    assert_eq!(condition(&server, "Ready"), "False Deleting");
+    assert_eq!(condition(&server, "EvictionGuarded"), "False Deleting");
+    assert_eq!(condition(&server, "CertificatesReady"), "True AuthorityReady");
+    let status = format!("PATCH {CLUSTERS}/web/status");
+    assert_eq!(server.changes(), [format!("DELETE {BUDGETS}/web-sidegrid"), status.clone()]);
+    reconcile(server.cluster(), context.clone()).await.unwrap();
+    assert_eq!(server.changes(), Vec::<String>::new(), "a second time changes nothing");
+    pod(&server, "b", true);
+    reconcile(server.cluster(), context.clone()).await.unwrap();
+    assert_eq!((server.changes(), server.cluster().status.as_ref().unwrap().members.len()), (vec![status], 2));
+    pod(&server, "b", false);
+    server.put(&format!("{OWN}/configmaps/document-{UID}"), json!({"metadata": {"name": format!("document-{UID}")}}));
+    // Pods without the sidecar hold nothing up.
     pod(&server, "a", false);
     reconcile(server.cluster(), context).await.unwrap();
     assert!(server.get(&format!("{OWN}/secrets/authority-{UID}")).is_none());
     assert!(server.get(&format!("{OWN}/configmaps/document-{UID}")).is_none());
     assert_eq!(server.cluster().metadata.finalizers, Some(vec!["other/one".to_owned()]));
+}
+
+/// Somebody else's budget of that name is theirs, also while the CacheCluster goes.
+#[tokio::test]
+async fn deletion_takes_nobody_elses_budget() {
+    let server = server(json!({"sessions": {}}));
+    pod(&server, "a", true);
+    let theirs = json!({"metadata": {"name": "web-sidegrid"}, "spec": {"selector": {"matchLabels": {"app": "other"}}}});
+    server.put(&format!("{BUDGETS}/web-sidegrid"), theirs);
+    let mut cluster = server.get(&format!("{CLUSTERS}/web")).unwrap();
+    cluster["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    cluster["metadata"]["finalizers"] = json!(["sidegrid.dev/members"]);
+    server.put(&format!("{CLUSTERS}/web"), cluster);
+    reconcile(server.cluster(), server.context()).await.unwrap();
+    assert!(server.get(&format!("{BUDGETS}/web-sidegrid")).is_some());
+    // It was deleted before anything was made.
+    assert_eq!(condition(&server, "CertificatesReady"), "False AuthorityUnavailable");
+}
+
+#[tokio::test]
+async fn what_is_known_of_the_webhook_is_told() {
+    let server = server(json!({"sessions": {}}));
+    reconcile(server.cluster(), server.context()).await.unwrap();
+    assert_eq!(condition(&server, "InjectionReady"), "True AllInjected");
+    reconcile(server.cluster(), server.context_with(WebhookStanding::Missing)).await.unwrap();
+    assert_eq!(condition(&server, "InjectionReady"), "False WebhookMissing");
+}
+
+#[tokio::test]
+async fn each_change_of_the_webhooks_standing_looks_at_all_again() {
+    let (stands, webhook) = watch::channel(WebhookStanding::Unknown);
+    let mut seen = std::pin::pin!(changes(webhook));
+    assert_eq!(futures::poll!(seen.next()), std::task::Poll::Pending);
+    stands.send_replace(WebhookStanding::Missing);
+    assert_eq!(futures::poll!(seen.next()), std::task::Poll::Ready(Some(())));
+    assert_eq!(futures::poll!(seen.next()), std::task::Poll::Pending);
+    drop(stands);
+    assert_eq!(futures::poll!(seen.next()), std::task::Poll::Ready(None));
 }

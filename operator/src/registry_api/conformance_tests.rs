@@ -15,6 +15,7 @@ use sidegrid_conformance::{Place, suite};
 use sidegrid_core::MemberId;
 use sidegrid_core::document::Document;
 use sidegrid_net::MemberIdentity;
+use sidegrid_net::service::Peer;
 use sidegrid_registry::{Dial, OperatorLimits, OperatorRegistry, OperatorSettings, Registry, Stream, encode};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;

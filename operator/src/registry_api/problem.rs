@@ -51,6 +51,11 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason::UNAVAILABLE, detail)
     }
 
+    /// The caller's own doing, and so no fault of the operator's. Nothing was begun.
+    pub(super) fn too_slow(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, reason::UNAVAILABLE, detail)
+    }
+
     /// Something may have been changed.
     pub(super) fn unknown(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason::UNKNOWN_OUTCOME, detail)

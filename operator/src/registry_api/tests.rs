@@ -1,5 +1,6 @@
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
+use futures::StreamExt;
 use serde_json::{Value, json};
 use sidegrid_core::MemberId;
 use sidegrid_core::document::Document;
@@ -10,6 +11,9 @@ use sidegrid_registry::api::{EnrolRequest, Enrolment, RepublishRequest, SwapRequ
 use sidegrid_registry::{decode, encode};
 use tower::ServiceExt;
 
+use std::time::Duration;
+
+use super::bounds::{MEMBERS_REQUESTS, REQUEST_TIME, STRANGERS_REQUESTS};
 use super::*;
 use crate::authority;
 use crate::fake_api::{CLUSTER, FakeApi, NS, UID, document_of, own};
@@ -235,23 +239,68 @@ async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
 #[tokio::test]
 async fn too_much_at_once_is_told_to_come_again() {
     let (_, state) = world().await;
-    let all = u32::try_from(MAX_REQUESTS).unwrap();
-    let taken = state.0.seats.acquire_many(all).await.unwrap();
-    let (status, body) = enrol(&state, TOKEN, 7).await;
-    assert_eq!((status, reason_of(&body).as_str()), (StatusCode::SERVICE_UNAVAILABLE, "overloaded"));
+    let read = || with_leaf(request("GET", "/v1/document", vec![]), 1);
+    let overloaded = (StatusCode::SERVICE_UNAVAILABLE, "overloaded".to_owned());
+    let told = |(status, body): (StatusCode, Vec<u8>)| (status, reason_of(&body));
+
+    // Each kind of caller has seats of its own.
+    let taken = state.0.strangers.seats.acquire_many(u32::try_from(STRANGERS_REQUESTS).unwrap()).await.unwrap();
+    assert_eq!(told(enrol(&state, TOKEN, 7).await), overloaded);
+    assert_eq!(told(ask(&state, read()).await).0, StatusCode::FORBIDDEN);
     drop(taken);
+    let taken = state.0.members.seats.acquire_many(u32::try_from(MEMBERS_REQUESTS).unwrap()).await.unwrap();
+    assert_eq!(told(ask(&state, read()).await), overloaded);
     assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::OK);
+    drop(taken);
+    assert_eq!(told(ask(&state, read()).await).0, StatusCode::NOT_FOUND);
+    assert_eq!(state.counters().requests(CountedRequest::Enrol, Outcome::Refused), 1);
 }
 
 #[tokio::test]
 async fn whoever_shows_nothing_takes_no_seat_and_a_token_brings_no_large_body() {
     let (_, state) = world().await;
-    let all = u32::try_from(MAX_REQUESTS).unwrap();
-    let taken = state.0.seats.acquire_many(all).await.unwrap();
+    let all = u32::try_from(STRANGERS_REQUESTS).unwrap();
+    let taken = state.0.strangers.seats.acquire_many(all).await.unwrap();
     let (status, body) = ask(&state, request("POST", "/v1/enrol", vec![])).await;
     assert_eq!((status, reason_of(&body).as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"));
     drop(taken);
-    let mut large = request("POST", "/v1/enrol", vec![b' '; MAX_ENROL_BODY + 1]);
-    large.headers_mut().insert(AUTHORIZATION, "Bearer x".parse().unwrap());
-    assert_eq!(ask(&state, large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+    for path in ["/v1/enrol", "/v1/document"] {
+        let large = with_token(request("POST", path, vec![b' '; MAX_ENROL_BODY + 1]), "x");
+        assert_eq!(ask(&state, large).await.0, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_do_not_come_keep_nobody_waiting() {
+    let (_, state) = world().await;
+    let authority = authority::ensure(&state.0.client, NS, UID, false).await.unwrap();
+    state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+    // A first part comes, the rest never.
+    let never = || {
+        let begun = futures::stream::iter([Ok::<_, std::io::Error>(vec![b' '; 8 << 10])]);
+        Body::from_stream(begun.chain(futures::stream::pending()))
+    };
+    let post = |path: &str| Request::builder().method("POST").uri(path).body(never()).unwrap();
+    // Of strangers more than there is room for, and of members more than there are seats.
+    let strangers = (0..150).map(|_| ask(&state, with_token(post("/v1/enrol"), "x")));
+    let members = (0..100).map(|_| ask(&state, with_leaf(post("/v1/document"), 1)));
+    let (strangers, members) = (futures::future::join_all(strangers), futures::future::join_all(members));
+    let quick = async {
+        // After they have begun.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let began = tokio::time::Instant::now();
+        let create = with_leaf(request("POST", "/v1/document", encode(&document_of(&[1], 1)).unwrap()), 1);
+        let statuses =
+            (ask(&state, create).await.0, ask(&state, with_token(request("GET", "/x", vec![]), "x")).await.0);
+        (statuses, began.elapsed())
+    };
+    let began = tokio::time::Instant::now();
+    let (strangers, members, (statuses, took)) = tokio::join!(strangers, members, quick);
+    assert!(began.elapsed() < 2 * REQUEST_TIME, "{:?}", began.elapsed());
+    assert_eq!(statuses, (StatusCode::CREATED, StatusCode::NOT_FOUND));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let told = |answers: &[(StatusCode, Vec<u8>)], status| answers.iter().filter(|(told, _)| *told == status).count();
+    assert_eq!(told(&strangers, StatusCode::REQUEST_TIMEOUT), 128);
+    assert_eq!(told(&strangers, StatusCode::SERVICE_UNAVAILABLE), 22);
+    assert_eq!(told(&members, StatusCode::REQUEST_TIMEOUT), 100);
 }

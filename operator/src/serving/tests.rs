@@ -52,14 +52,56 @@ async fn a_leaf_that_does_not_fit_is_signed_anew_by_the_same_authority() {
 #[tokio::test]
 async fn the_webhook_is_told_of_the_authority_once() {
     let api = FakeApi::with(&[WEBHOOKS]);
-    assert!(matches!(patch_webhook(&api.client(), "pem").await, Err(CallError::NotFound(_))));
+    assert_eq!(patch_webhook(&api.client(), "pem").await.unwrap(), WebhookStanding::Missing);
+    api.put(&format!("{WEBHOOKS}/sidegrid"), json!({"metadata": {"name": "sidegrid"}, "webhooks": []}));
+    assert_eq!(patch_webhook(&api.client(), "pem").await.unwrap(), WebhookStanding::Missing);
     let webhook = json!({
         "name": "pods.sidegrid.dev", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
     });
     api.put(&format!("{WEBHOOKS}/sidegrid"), json!({"metadata": {"name": "sidegrid"}, "webhooks": [webhook]}));
-    assert!(patch_webhook(&api.client(), "pem").await.unwrap());
+    api.trouble(Method::PATCH, "/sidegrid", Trouble::Status(403));
+    assert_eq!(patch_webhook(&api.client(), "pem").await.unwrap(), WebhookStanding::Untrusted);
+    assert_eq!(patch_webhook(&api.client(), "pem").await.unwrap(), WebhookStanding::InPlace);
     let bundle = &api.get(&format!("{WEBHOOKS}/sidegrid")).unwrap()["webhooks"][0]["clientConfig"]["caBundle"];
     assert_eq!(bundle, "cGVt");
-    assert!(!patch_webhook(&api.client(), "pem").await.unwrap());
+    assert_eq!(patch_webhook(&api.client(), "pem").await.unwrap(), WebhookStanding::InPlace);
+    assert_eq!(api.calls("PATCH"), 2, "one was refused, one done");
+    api.trouble(Method::GET, "/sidegrid", Trouble::Status(500));
+    assert!(patch_webhook(&api.client(), "pem").await.is_err());
+    api.done();
+}
+
+/// In the middle between two looks at the certificates, which are a minute apart.
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_was_installed_anew_is_trusted_within_seconds_and_its_standing_told() {
+    let api = FakeApi::with(&[WEBHOOKS, &own("secrets")]);
+    let identity = ensure(&api.client(), NS).await.unwrap();
+    let fresh = json!({"metadata": {"name": "sidegrid"}, "webhooks": [{
+        "name": "pods.sidegrid.dev", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+    }]});
+    let (stands, mut standing) = watch::channel(WebhookStanding::default());
+    let shutdown = CancellationToken::new();
+    let certificate = ServiceCertificate::new(identity.leaf()).unwrap();
+    let tasks = tokio_util::task::TaskTracker::new();
+    let kept = tasks.spawn(keep(api.client(), NS.to_owned(), certificate, stands, shutdown.clone()));
+    let limit = Duration::from_secs(30);
+    let mut until = async |wanted: WebhookStanding| {
+        let until = standing.wait_for(|known| *known == wanted);
+        tokio::time::timeout(limit, until).await.expect("told in time").unwrap();
+    };
+    until(WebhookStanding::Missing).await;
+    api.put(&format!("{WEBHOOKS}/sidegrid"), fresh.clone());
+    until(WebhookStanding::InPlace).await;
+    let bundle =
+        || api.get(&format!("{WEBHOOKS}/sidegrid")).unwrap()["webhooks"][0]["clientConfig"]["caBundle"].clone();
+    assert!(bundle().is_string());
+    // Replaced between two looks.
+    api.put(&format!("{WEBHOOKS}/sidegrid"), fresh);
+    tokio::time::sleep(2 * WEBHOOK_EVERY).await;
+    assert!(bundle().is_string());
+    api.remove(&format!("{WEBHOOKS}/sidegrid"));
+    until(WebhookStanding::Missing).await;
+    shutdown.cancel();
+    kept.await.unwrap();
     api.done();
 }

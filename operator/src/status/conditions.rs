@@ -3,8 +3,62 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Seen, State, count, expected, in_view};
+use super::{Seen, State, count, expected, in_view, is_finished, is_injected};
 use crate::crd::CacheClusterStatus;
+use crate::names::SETTINGS_ANNOTATION;
+use crate::reason::reasons;
+
+reasons! {
+    /// Reasons of conditions; one may be of several.
+    ConditionReason {
+        /// Every member is in the view.
+        AllMembersJoined,
+        /// No pod is to be a member.
+        NoMembers,
+        /// Some are not in the view, or out of reach.
+        MembersMissing,
+        /// The document can't be told.
+        DocumentUnknown,
+        /// Sidecars would refuse the settings.
+        InvalidSettings,
+        /// A name that is needed belongs to somebody else.
+        NameTaken,
+        /// The settings could not be given to pods.
+        SettingsUnavailable,
+        /// The CacheCluster is being deleted, and pods still run.
+        Deleting,
+        /// Segments have too few copies.
+        UnderReplicated,
+        /// All of them have theirs.
+        FullyReplicated,
+        /// Copies of segments are being filled.
+        CopiesBeingFilled,
+        /// None is.
+        Settled,
+        /// Members are certified.
+        AuthorityReady,
+        /// They can't be.
+        AuthorityUnavailable,
+        /// Every labelled pod has the sidecar.
+        AllInjected,
+        /// One has not.
+        PodsMissed,
+        /// The webhook configuration is not there.
+        WebhookMissing,
+        /// It does not hold the operator's authority.
+        WebhookUntrusted,
+        /// Evictions are guarded.
+        Guarded,
+        /// Another budget selects the pods.
+        OtherBudget,
+        /// The API server did not do what was asked.
+        Unavailable,
+        /// Every pod was made with the present settings.
+        AllCurrent,
+        /// Some were made with others.
+        PodsOutdated,
+    }
+}
 
 /// What a condition says: whether it holds, a word, and a sentence for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +66,7 @@ pub struct Fact {
     /// Whether it holds.
     pub holds: bool,
     /// A stable word.
-    pub reason: &'static str,
+    pub reason: ConditionReason,
     /// What is the case, and what to do when something is wrong.
     pub message: String,
 }
@@ -20,13 +74,13 @@ pub struct Fact {
 impl Fact {
     /// It holds.
     #[must_use]
-    pub fn yes(reason: &'static str, message: impl Into<String>) -> Fact {
+    pub fn yes(reason: ConditionReason, message: impl Into<String>) -> Fact {
         Fact { holds: true, reason, message: message.into() }
     }
 
     /// It doesn't.
     #[must_use]
-    pub fn no(reason: &'static str, message: impl Into<String>) -> Fact {
+    pub fn no(reason: ConditionReason, message: impl Into<String>) -> Fact {
         Fact { holds: false, reason, message: message.into() }
     }
 }
@@ -43,7 +97,8 @@ pub(super) fn conditions(
         ("Degraded", degraded(seen, status)),
         ("Rebalancing", self::rebalancing(rebalancing)),
         ("CertificatesReady", seen.certificates.clone()),
-        ("InjectionReady", injection(status)),
+        ("InjectionReady", injection(seen, status)),
+        ("SettingsCurrent", settings_current(seen)),
         ("EvictionGuarded", seen.guard.clone()),
     ];
     let generation = seen.cluster.metadata.generation;
@@ -56,7 +111,7 @@ fn condition(kind: &str, fact: Fact, generation: Option<i64>, before: &[Conditio
     Condition {
         type_: kind.to_owned(),
         status: status.to_owned(),
-        reason: fact.reason.to_owned(),
+        reason: fact.reason.word().to_owned(),
         message: fact.message,
         observed_generation: generation,
         last_transition_time: same.map_or(Time(now), |c| c.last_transition_time.clone()),
@@ -64,32 +119,44 @@ fn condition(kind: &str, fact: Fact, generation: Option<i64>, before: &[Conditio
 }
 
 fn ready(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
-    if !seen.settings.holds {
-        return seen.settings.clone();
+    if is_being_deleted(seen) {
+        let (inside, expected) = (in_view(&status.members), expected(&status.members));
+        let says =
+            format!("it is being deleted and goes with its last pod; {inside} of {expected} members are in the view");
+        return Fact::no(ConditionReason::Deleting, says);
+    }
+    if let Some(fault) = &seen.settings_fault {
+        return fault.clone();
     }
     if let Some(fault) = &seen.document_fault {
-        return Fact::no("DocumentUnknown", fault.clone());
+        return Fact::no(ConditionReason::DocumentUnknown, fault.clone());
     }
     let (inside, expected) = (in_view(&status.members), expected(&status.members));
     if expected == 0 {
         let label = crate::names::CLUSTER_LABEL;
         let name = seen.cluster.metadata.name.as_deref().unwrap_or_default();
-        return Fact::no("NoMembers", format!("no pod is a member; label pods of this namespace with {label}: {name}"));
+        return Fact::no(
+            ConditionReason::NoMembers,
+            format!("no pod is a member; label pods of this namespace with {label}: {name}"),
+        );
     }
     if inside < expected {
-        return Fact::no("MembersMissing", format!("{inside} of {expected} members are in the view"));
+        return Fact::no(ConditionReason::MembersMissing, format!("{inside} of {expected} members are in the view"));
     }
-    Fact::yes("AllMembersJoined", format!("all {inside} members are in view {}", status.view))
+    Fact::yes(ConditionReason::AllMembersJoined, format!("all {inside} members are in view {}", status.view))
 }
 
 fn degraded(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
     if let Some(fault) = &seen.document_fault {
-        return Fact::yes("DocumentUnknown", format!("the grid serves on, but its view can't change: {fault}"));
+        return Fact::yes(
+            ConditionReason::DocumentUnknown,
+            format!("the grid serves on, but its view can't change: {fault}"),
+        );
     }
     let gone = count(&status.members, State::Unreachable);
     if gone > 0 {
         return Fact::yes(
-            "MembersMissing",
+            ConditionReason::MembersMissing,
             format!("{gone} members of the view do not run, are not ready, or are out of reach"),
         );
     }
@@ -97,30 +164,65 @@ fn degraded(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
     if segments.under_replicated > 0 {
         let (under, total) = (segments.under_replicated, segments.total);
         let why = "more members, or their filling, are waited for";
-        return Fact::yes("UnderReplicated", format!("{under} of {total} segments have too few copies; {why}"));
+        return Fact::yes(
+            ConditionReason::UnderReplicated,
+            format!("{under} of {total} segments have too few copies; {why}"),
+        );
     }
-    Fact::no("FullyReplicated", "every segment has all its copies")
+    Fact::no(ConditionReason::FullyReplicated, "every segment has all its copies")
 }
 
 fn rebalancing(is: bool) -> Fact {
     if is {
-        Fact::yes("CopiesBeingFilled", "copies of segments are being filled")
+        Fact::yes(ConditionReason::CopiesBeingFilled, "copies of segments are being filled")
     } else {
-        Fact::no("Settled", "no copy is being filled")
+        Fact::no(ConditionReason::Settled, "no copy is being filled")
     }
 }
 
-fn injection(status: &CacheClusterStatus) -> Fact {
+fn is_being_deleted(seen: &Seen<'_>) -> bool {
+    seen.cluster.metadata.deletion_timestamp.is_some()
+}
+
+fn injection(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
+    if is_being_deleted(seen) {
+        return Fact::no(ConditionReason::Deleting, "it is being deleted: new pods with its label are refused");
+    }
+    // First: a pod that is made anew meanwhile would be missed again.
+    if let Some(fault) = &seen.webhook_fault {
+        return fault.clone();
+    }
     let missed: Vec<&str> =
         status.members.iter().filter(|m| m.state == State::NotInjected.word()).map(|m| m.name.as_str()).collect();
     match missed.first() {
-        None => Fact::yes("AllInjected", "every labelled pod has the sidecar"),
+        None => Fact::yes(ConditionReason::AllInjected, "every labelled pod has the sidecar"),
         Some(first) => Fact::no(
-            "PodsMissed",
+            ConditionReason::PodsMissed,
             format!(
                 "{} labelled pods have no sidecar, {first} for one; delete them to have them made anew",
                 missed.len()
             ),
         ),
     }
+}
+
+/// Whether pods run with what the spec says now: it reaches a pod when it is made. One that an older operator injected
+/// doesn't say what it was made with, and counts as made with something else: to trust it could hide a change.
+fn settings_current(seen: &Seen<'_>) -> Fact {
+    let present = crate::settings::digest(&seen.cluster.spec);
+    // Pods on their way out are what a restart of the workload makes of them.
+    let pods = seen.pods.iter().filter(|pod| is_injected(pod) && !is_finished(pod));
+    let staying = pods.filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let made_with = staying.map(|pod| pod.metadata.annotations.as_ref()?.get(SETTINGS_ANNOTATION));
+    let (all, outdated) = made_with.fold((0_usize, 0_usize), |(all, outdated), digest| {
+        (all + 1, outdated + usize::from(digest != Some(&present)))
+    });
+    if outdated == 0 {
+        return Fact::yes(ConditionReason::AllCurrent, "every pod was made with the present settings");
+    }
+    // Pods that go while it is being deleted don't come back.
+    let remedy =
+        if is_being_deleted(seen) { "" } else { ": restart their workload, for example with kubectl rollout restart" };
+    let says = format!("{outdated} of {all} pods were made before the present settings{remedy}");
+    Fact::no(ConditionReason::PodsOutdated, says)
 }

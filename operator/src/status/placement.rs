@@ -5,7 +5,8 @@ use sidegrid_core::member::Locality;
 use sidegrid_core::view::{Replicas, View};
 use sidegrid_core::{GroupId, MemberId, ViewNumber};
 
-use crate::crd::{CacheCluster, CacheMode, CacheStatus, SegmentStatus, Survives};
+use crate::crd::{CacheCluster, CacheMode, CacheStatus, SegmentStatus, Survives, TopologySpec};
+use crate::names::{REGION_LABEL, ZONE_LABEL};
 
 /// All groups, and those with fewer copies in sync than their caches ask for.
 pub(super) fn segments(view: &View) -> SegmentStatus {
@@ -38,12 +39,12 @@ pub(super) fn is_rebalancing(view: &View) -> bool {
 pub(super) fn caches(document: Option<&Document>, cluster: &CacheCluster) -> Vec<CacheStatus> {
     let of = |name: &String| CacheStatus {
         name: name.clone(),
-        survives: document.map(|d| survives(d, name)).unwrap_or_default(),
+        survives: document.map(|d| survives(d, name, &cluster.spec.topology)).unwrap_or_default(),
     };
     cluster.spec.caches.keys().map(of).collect()
 }
 
-fn survives(document: &Document, cache: &str) -> Survives {
+fn survives(document: &Document, cache: &str, topology: &TopologySpec) -> Survives {
     let view = &document.view;
     let agreed = document.agreed.caches.iter().find(|c| c.name == cache);
     let class = agreed.and_then(|c| view.classes.iter().position(|class| *class == c.replicas));
@@ -55,7 +56,7 @@ fn survives(document: &Document, cache: &str) -> Survives {
         if group.index() >= view.groups.len() {
             return Survives::default();
         }
-        let group = survived(view, &view.owners(group));
+        let group = survived(view, &view.owners(group), topology);
         all = Survives { pod: all.pod && group.pod, node: all.node && group.node, zone: all.zone && group.zone };
     }
     all
@@ -63,27 +64,35 @@ fn survives(document: &Document, cache: &str) -> Survives {
 
 /// What one group survives: a pod when there are two copies, a node or zone when two copies are surely apart. Copies
 /// are compared with the first alone, which can only understate.
-fn survived(view: &View, owners: &[MemberId]) -> Survives {
+fn survived(view: &View, owners: &[MemberId], topology: &TopologySpec) -> Survives {
     let places: Vec<&Locality> = owners.iter().filter_map(|id| view.member(*id)).map(|m| &m.locality).collect();
     let Some((first, rest)) = places.split_first() else { return Survives::default() };
     Survives {
         pod: !rest.is_empty(),
-        node: rest.iter().any(|other| apart(first, other, Level::Node)),
-        zone: rest.iter().any(|other| apart(first, other, Level::Zone)),
+        node: rest.iter().any(|other| are_on_two_nodes(first, other)),
+        zone: rest.iter().any(|other| are_in_two_zones(first, other, topology)),
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Node,
-    Zone,
+/// Whether two names of one level are surely different. An empty one is not known, so it is no difference.
+fn differ(a: &str, b: &str) -> bool {
+    !a.is_empty() && !b.is_empty() && a != b
 }
 
-/// Whether two places are surely different at a level. An empty name is not known, so it is no difference.
-fn apart(a: &Locality, b: &Locality, level: Level) -> bool {
-    let differ = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
-    let zones = differ(&a.site, &b.site) || differ(&a.rack, &b.rack);
-    zones || (level == Level::Node && differ(&a.machine, &b.machine))
+/// A node has one value of each label, so any difference is one of nodes.
+fn are_on_two_nodes(a: &Locality, b: &Locality) -> bool {
+    differ(&a.site, &b.site) || differ(&a.rack, &b.rack) || differ(&a.machine, &b.machine)
+}
+
+/// Only labels that tell zones are asked: racks of another label may stand side by side in one zone.
+fn are_in_two_zones(a: &Locality, b: &Locality, topology: &TopologySpec) -> bool {
+    let levels = [
+        (&topology.site, &a.site, &b.site),
+        (&topology.rack, &a.rack, &b.rack),
+        (&topology.machine, &a.machine, &b.machine),
+    ];
+    // A zone is of one region, so two regions are two zones.
+    levels.into_iter().any(|(label, a, b)| [ZONE_LABEL, REGION_LABEL].contains(&label.as_str()) && differ(a, b))
 }
 
 /// What all clustered caches survive, such as `pod,node`; `nothing` when some survives nothing, empty when the

@@ -7,6 +7,7 @@ use sidegrid_core::view::{GroupPlacement, Incoming, Replicas, View};
 use sidegrid_core::{ClusterUid, MemberId, ViewNumber};
 
 use super::*;
+use crate::serving::WebhookStanding;
 
 const SEGMENTS: u16 = 4;
 
@@ -97,11 +98,22 @@ fn pod(id: u64) -> Pod {
     .unwrap()
 }
 
+/// Nothing stands in the way of these.
+fn seen<'a>(cluster: &'a CacheCluster, document: Option<&'a Document>, pods: &'a [Pod]) -> Seen<'a> {
+    Seen {
+        cluster,
+        document,
+        document_fault: None,
+        pods,
+        settings_fault: None,
+        webhook_fault: None,
+        certificates: Fact::yes(ConditionReason::AuthorityReady, "fine"),
+        guard: Fact::yes(ConditionReason::Guarded, "fine"),
+    }
+}
+
 fn tell(cluster: &CacheCluster, document: Option<&Document>, pods: &[Pod], now: i64) -> CacheClusterStatus {
-    let fine = || Fact::yes("Fine", "fine");
-    let seen =
-        Seen { cluster, document, document_fault: None, pods, settings: fine(), certificates: fine(), guard: fine() };
-    status(&seen, at(now))
+    status(&seen(cluster, document, pods), at(now))
 }
 
 /// `True Reason` of a condition.
@@ -144,6 +156,27 @@ fn what_is_survived_follows_the_true_placement() {
     assert_eq!(survives(&["//", "//n1"]), "pod");
     // The third member would help, but holds no copy of `sessions`.
     assert_eq!(survives(&["eu/a/n0", "eu/a/n0", "eu/b/n2"]), "pod");
+}
+
+/// Racks may be anything, such as rows in one hall.
+#[test]
+fn zones_are_told_by_labels_that_mean_zones() {
+    let survives = |topology: serde_json::Value, places: &[&str]| {
+        let mut cluster = both();
+        cluster.spec.topology = serde_json::from_value(topology).unwrap();
+        tell(&cluster, Some(&document(places)), &[], 0).survives
+    };
+    let rows = json!({"rack": "example.org/row"});
+    assert_eq!(survives(rows.clone(), &["eu/a/n0", "eu/b/n1"]), "pod,node");
+    // Two regions are two zones.
+    assert_eq!(survives(rows, &["eu/a/n0", "us/a/n1"]), "pod,node,zone");
+    let halls = json!({"rack": "example.org/row", "site": "example.org/hall"});
+    assert_eq!(survives(halls, &["h1/a/n0", "h2/b/n1"]), "pod,node");
+    let site = json!({"rack": "example.org/row", "site": "topology.kubernetes.io/zone"});
+    assert_eq!(survives(site.clone(), &["z1/a/n0", "z2/a/n1"]), "pod,node,zone");
+    assert_eq!(survives(site, &["z1/a/n0", "z1/b/n1"]), "pod,node");
+    let machine = json!({"rack": "example.org/row", "machine": "topology.kubernetes.io/zone"});
+    assert_eq!(survives(machine, &["eu/a/z1", "eu/a/z2"]), "pod,node,zone");
 }
 
 #[test]
@@ -218,15 +251,8 @@ fn nothing_yet_and_nothing_known_are_different() {
     assert_eq!(says(&status, "Ready"), "False NoMembers");
     let mut cluster = both();
     cluster.status = Some(tell(&cluster, Some(&document(&["eu/a/n0", "eu/b/n1"])), &[pod(0), pod(1)], 0));
-    let seen = Seen {
-        cluster: &cluster,
-        document: None,
-        document_fault: Some("ConfigMap document-u is missing".into()),
-        pods: &[],
-        settings: Fact::yes("Fine", ""),
-        certificates: Fact::yes("Fine", ""),
-        guard: Fact::yes("Fine", ""),
-    };
+    let fault = Some("ConfigMap document-u is missing".into());
+    let seen = Seen { document_fault: fault, ..seen(&cluster, None, &[]) };
     let told = super::status(&seen, at(9));
     assert_eq!((told.view, told.ready.as_str(), told.members.len()), (7, "2/2", 2), "what was known is told on");
     assert_eq!(says(&told, "Ready"), "False DocumentUnknown");
@@ -286,4 +312,74 @@ fn a_member_that_nobody_hears_from_is_not_told_as_one() {
     assert_eq!(says(&status, "Ready"), "False MembersMissing");
     assert_eq!(says(&status, "Degraded"), "True MembersMissing");
     assert_eq!(words(status), ["Unreachable"; 3]);
+}
+
+/// A pod whose sidecar was injected under this spec.
+fn made_under(id: u64, cluster: &CacheCluster) -> Pod {
+    let mut pod = pod(id);
+    let digest = crate::settings::digest(&cluster.spec);
+    pod.metadata.annotations = Some([("sidegrid.dev/settings".to_owned(), digest)].into());
+    pod
+}
+
+fn message(status: &CacheClusterStatus, kind: &str) -> String {
+    status.conditions.iter().find(|c| c.type_ == kind).unwrap().message.clone()
+}
+
+#[test]
+fn pods_that_were_made_before_the_present_settings_are_told_and_keep_nothing_from_being_ready() {
+    let document = document(&["eu/a/n0", "eu/b/n1", "eu/c/n2"]);
+    let mut cluster = both();
+    assert_eq!(says(&tell(&cluster, None, &[], 0), "SettingsCurrent"), "True AllCurrent");
+    let mut pods: Vec<Pod> = (0..3).map(|id| made_under(id, &cluster)).collect();
+    cluster.spec.disruption.max_unavailable = 2;
+    assert_eq!(says(&tell(&cluster, Some(&document), &pods, 0), "SettingsCurrent"), "True AllCurrent");
+
+    cluster.spec.caches.get_mut("sessions").unwrap().ttl = Some("30m".into());
+    pods[2] = made_under(2, &cluster);
+    let status = tell(&cluster, Some(&document), &pods, 0);
+    assert_eq!(says(&status, "SettingsCurrent"), "False PodsOutdated");
+    assert_eq!(
+        message(&status, "SettingsCurrent"),
+        "2 of 3 pods were made before the present settings: restart their workload, for example with kubectl rollout restart"
+    );
+    assert_eq!(says(&status, "Ready"), "True AllMembersJoined");
+
+    // One that doesn't say, since an older operator injected it.
+    pods = (0..3).map(|id| made_under(id, &cluster)).collect();
+    pods[0].metadata.annotations = None;
+    assert!(message(&tell(&cluster, Some(&document), &pods, 0), "SettingsCurrent").starts_with("1 of 3 pods"));
+    // Those that go, have gone, or have no sidecar, are asked for nothing.
+    pods[0].metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    pods[1].metadata.annotations = None;
+    pods[1].status.as_mut().unwrap().phase = Some("Succeeded".into());
+    pods[2].spec.as_mut().unwrap().init_containers = None;
+    assert_eq!(says(&tell(&cluster, Some(&document), &pods, 0), "SettingsCurrent"), "True AllCurrent");
+}
+
+#[test]
+fn injection_is_not_ready_while_the_webhook_is_not_in_place() {
+    let cluster = both();
+    for (standing, told) in [
+        (WebhookStanding::Unknown, "True AllInjected"),
+        (WebhookStanding::InPlace, "True AllInjected"),
+        (WebhookStanding::Missing, "False WebhookMissing"),
+        (WebhookStanding::Untrusted, "False WebhookUntrusted"),
+    ] {
+        let seen = Seen { webhook_fault: standing.fault(), ..seen(&cluster, None, &[]) };
+        assert_eq!(says(&status(&seen, at(0)), "InjectionReady"), told);
+    }
+}
+
+#[test]
+fn a_cluster_that_is_being_deleted_is_not_told_as_ready_and_nobody_is_asked_to_restart_its_pods() {
+    let document = document(&["eu/a/n0", "eu/b/n1", "eu/c/n2"]);
+    let mut cluster = both();
+    cluster.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    let status = tell(&cluster, Some(&document), &[pod(0), pod(1)], 0);
+    assert_eq!((says(&status, "Ready"), status.ready.as_str()), ("False Deleting".to_owned(), "2/3"));
+    assert!(message(&status, "Ready").contains("2 of 3 members"));
+    assert_eq!(says(&status, "InjectionReady"), "False Deleting");
+    assert_eq!(says(&status, "Degraded"), "True MembersMissing");
+    assert!(!message(&status, "SettingsCurrent").contains("restart"));
 }

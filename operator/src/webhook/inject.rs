@@ -90,6 +90,7 @@ pub fn inject(
         spec.volumes.get_or_insert_default().extend(container::volumes(cluster));
         let annotations = pod.metadata.annotations.get_or_insert_default();
         annotations.insert(names::INJECTED_ANNOTATION.to_owned(), settings.version.clone());
+        annotations.insert(names::SETTINGS_ANNOTATION.to_owned(), crate::settings::digest(&cluster.spec));
     }
     pod.spec = Some(spec);
     mesh::keep_out(&mut pod, cluster, namespace);

@@ -63,10 +63,12 @@ const LAYERS: [Layer; 5] = [
 const JOINS: &str = "sidegrid";
 
 /// Crates with one door.
-const DOORS: [(&str, &[&str]); 10] = [
+const DOORS: [(&str, &[&str]); 11] = [
     // The programs install the process's crypto provider, and do nothing else with it.
     ("rustls", &["sidegrid-net", "sidegrid", "sidegrid-operator"]),
     ("tokio-rustls", &["sidegrid-net"]),
+    // For the digest of settings.
+    ("aws-lc-rs", &["sidegrid-operator"]),
     ("rcgen", &["sidegrid-net"]),
     ("x509-parser", &["sidegrid-net"]),
     ("hickory-resolver", &["sidegrid-net"]),

@@ -69,7 +69,9 @@ fn the_sidecar_is_the_first_init_container_and_a_native_one() {
         ],
     });
     assert_eq!(serde_json::to_value(sidecar(&pod)).unwrap(), expected);
-    assert_eq!(at(&pod, "/metadata/annotations"), json!({"sidegrid.dev/injected": "0.1.0"}));
+    let digest = crate::settings::digest(&cluster().spec);
+    let left = json!({"sidegrid.dev/injected": "0.1.0", "sidegrid.dev/settings": digest});
+    assert_eq!(at(&pod, "/metadata/annotations"), left);
 }
 
 #[test]
@@ -353,4 +355,17 @@ fn a_container_that_came_in_later_is_told_the_address() {
     // The sidecar itself stays as the operator that injected it made it.
     assert_eq!(sidecar(&again), sidecar(&pod));
     assert_eq!(at(&again, "/metadata/annotations/sidegrid.dev~1injected"), "0.1.0");
+}
+
+/// The annotation tells what the sidecar in the pod was made with, and not what is asked for by now.
+#[test]
+fn an_injected_pod_keeps_the_digest_of_its_settings_when_they_change() {
+    let changed = cluster_with("web", json!({"sidecar": {"logLevel": "debug"}}));
+    let pod = injected(json!({}), &cluster());
+    assert_eq!(inject(&pod, &changed, None, &settings()).unwrap(), pod);
+    // What a template says of itself doesn't count.
+    let claims = json!({"metadata": {"annotations": {"sidegrid.dev/settings": "x"}}});
+    let digest = |pod: &Pod| at(pod, "/metadata/annotations/sidegrid.dev~1settings");
+    assert_eq!(digest(&injected(claims, &cluster())), digest(&pod));
+    assert_ne!(digest(&injected(json!({}), &changed)), digest(&pod));
 }

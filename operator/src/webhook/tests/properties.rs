@@ -69,6 +69,7 @@ prop_compose! {
         annotations in maybe(vec![
             json!({}),
             json!({"sidegrid.dev/injected": "0.0.9"}),
+            json!({"sidegrid.dev/settings": "0"}),
             json!({"sidegrid.dev/readiness": "joined"}),
             json!({"sidecar.istio.io/inject": "true", "traffic.sidecar.istio.io/excludeInboundPorts": "1,7800"}),
             json!({"linkerd.io/inject": "disabled", "config.linkerd.io/skip-outbound-ports": "8000-9000"}),
