@@ -31,6 +31,8 @@ use crate::names::{self, DOCUMENT_KEY, FIELD_MANAGER};
 pub const VIEW_ANNOTATION: &str = "sidegrid.dev/document-view";
 /// The most bytes of a document here: a ConfigMap holds 1 MiB in all.
 pub const MAX_BYTES: usize = (1 << 20) - (16 << 10);
+/// Tries of marking a view, each after another replica was faster.
+const MARK_TRIES: usize = 4;
 /// Clusters whose mark is known to be there; beyond them it is looked for again.
 const MAX_MARKED: usize = 4096;
 
@@ -277,24 +279,36 @@ impl Documents {
         if self.marks().get(uid).is_some_and(|marked| *marked >= view) {
             return Ok(());
         }
-        let (kept, version) = self.read_mark(uid).await?;
-        if kept.is_none_or(|kept| kept < view) {
-            // With the version that was read, or another replica's newer mark would be overwritten.
-            let annotations = json!({VIEW_ANNOTATION: view.0.to_string()});
-            let patch = json!({"metadata": {"annotations": annotations, "resourceVersion": version}});
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let name = names::authority_secret(uid);
-            let (secrets, patch) = (self.secrets(), Patch::Merge(patch));
-            // Whether it is there or not: the document itself has not been touched by this.
-            let marked = kube_call::change(secrets.patch_metadata(&name, &params, &patch)).await;
-            marked.map_err(|e| Fault::Unavailable(e.to_string()))?;
-        }
+        let mut tries = 0;
+        let kept = loop {
+            let (kept, version) = self.read_mark(uid).await?;
+            if kept.is_some_and(|kept| kept >= view) {
+                break kept;
+            }
+            tries += 1;
+            match self.write_mark(uid, view, version).await {
+                Ok(()) => break Some(view),
+                // Another replica marks too, the same view as a rule.
+                Err(CallError::Conflict(_)) if tries < MARK_TRIES => {}
+                // Whether it is there or not: the document itself has not been touched by this.
+                Err(error) => return Err(Fault::Unavailable(error.to_string())),
+            }
+        };
         let mut marks = self.marks();
         if marks.len() >= MAX_MARKED {
             marks.clear();
         }
-        marks.insert(uid.to_owned(), view.max(kept.unwrap_or_default()));
+        marks.insert(uid.to_owned(), kept.unwrap_or(view));
         Ok(())
+    }
+
+    /// With the version that was read, or another replica's newer mark would be overwritten.
+    async fn write_mark(&self, uid: &str, view: ViewNumber, version: Option<String>) -> Result<(), CallError> {
+        let annotations = json!({VIEW_ANNOTATION: view.0.to_string()});
+        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations, "resourceVersion": version}}));
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let (secrets, name) = (self.secrets(), names::authority_secret(uid));
+        kube_call::change(secrets.patch_metadata(&name, &params, &patch)).await.map(|_| ())
     }
 
     /// Marks a view after the change that made it. While that fails nobody may be told of the change.

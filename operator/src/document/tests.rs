@@ -102,6 +102,15 @@ async fn nobody_is_told_of_a_view_before_it_is_marked() {
 }
 
 #[tokio::test]
+async fn replicas_that_mark_at_once_are_no_fault() {
+    let (api, documents) = server();
+    let first = document_of(&[1], 1);
+    api.trouble(Method::PATCH, UID, Trouble::Status(409));
+    assert!(documents.create(UID, &first).await.unwrap().is_done());
+    assert!(is_marked(&api));
+}
+
+#[tokio::test]
 async fn a_change_between_read_and_write_is_a_conflict_with_what_is_there() {
     let (api, documents) = server();
     let first = document_of(&[1], 1);

@@ -63,8 +63,15 @@ pub(super) async fn republish(
     for _ in 0..TRIES {
         let mark = documents.newest_mark(uid).await?.unwrap_or_default();
         let stored = documents.stored(uid).await?;
-        if !recovery::is_behind(stored.as_ref().map(|stored| &stored.document), known.view, &known.document) {
+        let present = stored.as_ref().map(|stored| &stored.document);
+        if !recovery::is_behind(present, known.view, &known.document) {
             return Ok(false);
+        }
+        let shown = present.filter(|stored| stored.view.number >= mark);
+        if let Some(next) = shown.and_then(|stored| recovery::caught_up(stored, known.view, &known.document)) {
+            let Swap::Done = documents.restore(uid, stored, &next).await? else { continue };
+            tracing::warn!(cluster = uid, view = %next.view.number, "the document had been put back within its view: mended");
+            return Ok(true);
         }
         let object = kube_call::read(objects.get_opt(&name)).await.map_err(unavailable)?;
         let mut statements = object.as_ref().map(statements_of).unwrap_or_default();

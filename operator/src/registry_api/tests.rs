@@ -233,6 +233,14 @@ async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
     }
     let again = state.documents().read(UID).await.unwrap().unwrap();
     assert_eq!(again.view.number.0, back.view.number.0 + VIEW_JUMP);
+
+    // Put back within its view, one member's word mends it; nothing moves.
+    let known = Document { revision: again.revision + 1, ..again.clone() };
+    let publish = serde_json::to_vec(&RepublishRequest { view: known.view.number, document: known.clone() }).unwrap();
+    assert_eq!(ask(&state, with_leaf(request("POST", "/v1/republish", publish), 1)).await.0, StatusCode::ACCEPTED);
+    let mended = state.documents().read(UID).await.unwrap().unwrap();
+    assert_eq!(mended.view, again.view);
+    assert!(mended.revision > known.revision && mended.ballot > known.ballot);
     api.done();
 }
 

@@ -62,10 +62,33 @@ pub fn rank(document: &Document) -> (ViewNumber, u64, u64) {
     (document.view.number, document.ballot, document.revision)
 }
 
-/// Whether a registry that holds `stored` is behind a member that knows of `view` and `document`.
+/// Whether a registry that holds `stored` is behind a member that knows of `view` and `document`. Within one view the
+/// revision alone tells, as for members (G-3): what was put back may have gone on with ballots of its own.
 #[must_use]
 pub fn is_behind(stored: Option<&Document>, view: ViewNumber, document: &Document) -> bool {
-    stored.is_none_or(|stored| stored.view.number < view || rank(stored) < rank(document))
+    let older = |stored: &Document| {
+        let same_view = stored.view.number == document.view.number;
+        stored.view.number < view || rank(stored) < rank(document) || same_view && stored.revision < document.revision
+    };
+    stored.is_none_or(older)
+}
+
+/// What to put in the place of a document that was put back within the newest view, by the word of a single member: no
+/// view comes of it, and nobody's role changes. What was proved since is kept, and every vote and swap of before is void.
+#[must_use]
+pub fn caught_up(stored: &Document, view: ViewNumber, document: &Document) -> Option<Document> {
+    let within = view == stored.view.number && document.view == stored.view;
+    if !within || !is_behind(Some(stored), view, document) {
+        return None;
+    }
+    let mut next = document.clone();
+    for (member, proof) in &stored.proofs {
+        next.proofs.entry(*member).or_insert(*proof);
+    }
+    next.format = FORMAT;
+    next.ballot = document.ballot.max(stored.ballot).checked_add(JUMP)?;
+    next.revision = document.revision.max(stored.revision).checked_add(JUMP)?;
+    Some(next)
 }
 
 impl Statements {
@@ -119,7 +142,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::document::{Agreed, HASH_RULE, Timing};
+    use crate::document::{Agreed, HASH_RULE, Proof, Timing};
     use crate::ids::ClusterUid;
     use crate::member::{Locality, Member, PlatformIdentity};
     use crate::view::View;
@@ -176,6 +199,26 @@ mod tests {
         assert!(rank(&made) > rank(&new) && made.revision > new.revision + 1 && made.ballot > new.ballot + 1);
         assert!(is_behind(Some(&new), made.view.number, &old) && is_behind(None, ViewNumber(1), &old));
         assert!(!is_behind(Some(&made), new.view.number, &new));
+    }
+
+    #[test]
+    fn a_document_that_was_put_back_within_its_view_is_mended_by_one_members_word() {
+        let mut known = document(&[1, 2, 3], 4);
+        let mut stored = known.clone();
+        known.revision += 5;
+        known.proofs.insert(MemberId(2), Proof::Released);
+        // It went on after it was put back, with a ballot and a proof of its own.
+        (stored.revision, stored.ballot) = (stored.revision + 1, known.ballot + 2);
+        stored.proofs.insert(MemberId(3), Proof::Platform);
+        let next = caught_up(&stored, known.view.number, &known).expect("it is behind");
+        assert_eq!(next.view, known.view);
+        assert_eq!(next.proofs.len(), 2);
+        assert!(next.revision > known.revision + 1 && next.ballot > stored.ballot + 1);
+        assert!(!is_behind(Some(&next), known.view.number, &known));
+        assert_eq!(caught_up(&next, known.view.number, &known), None);
+        assert_eq!(caught_up(&stored, known.view.number.next(), &known), None, "it knows of a newer view");
+        assert_eq!(caught_up(&document(&[1, 2], 4), known.view.number, &known), None, "another view of that number");
+        assert_eq!(caught_up(&document(&[1, 2, 3], 3), known.view.number, &known), None, "put back to an older view");
     }
 
     #[test]

@@ -98,8 +98,12 @@ impl Registry {
         if self.missing > 0 || !recovery::is_behind(self.document.as_deref(), view, document) {
             return false;
         }
-        self.statements.add(member, view, document, now / MS);
-        let Some(settled) = self.statements.settled(now / MS, self.mark) else { return false };
+        let shown = self.document.as_deref().filter(|_| !self.is_put_back());
+        let caught_up = shown.and_then(|stored| recovery::caught_up(stored, view, document));
+        if caught_up.is_none() {
+            self.statements.add(member, view, document, now / MS);
+        }
+        let Some(settled) = caught_up.or_else(|| self.statements.settled(now / MS, self.mark)) else { return false };
         self.document = Some(Arc::new(settled));
         (self.lost, self.statements) = (None, Statements::default());
         true
