@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"example.com/sidegrid/e2e/kube"
 	"example.com/sidegrid/e2e/processes"
 )
 
@@ -46,11 +47,17 @@ func TestCopiesAreApart(t *testing.T) {
 	if together != 2 {
 		t.Fatalf("%d pods are on %s", together, alone)
 	}
-	inside := w.process(&w.pods[0], processes.App)
+	w.copiesAreApart(&w.pods[0])
+}
+
+// copiesAreApart asks in a pod for the copies of 100 keys: there are two of each, on different nodes in different zones.
+func (s *space) copiesAreApart(pod *kube.Pod) {
+	s.t.Helper()
+	inside := s.process(pod, processes.App)
 	for i := range 100 {
-		copies := w.copies(inside, fmt.Sprintf("key-%d", i))
+		copies := s.copies(inside, fmt.Sprintf("key-%d", i))
 		if len(copies) != 2 || copies[0].Machine == copies[1].Machine || copies[0].Rack == copies[1].Rack {
-			t.Fatalf("key-%d has its copies at %+v", i, copies)
+			s.t.Fatalf("key-%d has its copies at %+v", i, copies)
 		}
 	}
 }

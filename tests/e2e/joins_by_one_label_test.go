@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"example.com/sidegrid/e2e/kube"
-	"example.com/sidegrid/e2e/processes"
 )
 
 // TestPodsJoinByOneLabel: a CacheCluster and a label are all it takes; a session made at one pod is read at the others.
@@ -29,13 +28,7 @@ func TestPodsJoinByOneLabel(t *testing.T) {
 		t.Errorf("the three pods are on %v", on)
 	}
 	// Two of the three nodes share a zone, so copies that were merely on two nodes would show.
-	inside := s.process(&pods[0], processes.App)
-	for i := range 100 {
-		copies := s.copies(inside, fmt.Sprintf("key-%d", i))
-		if len(copies) != 2 || copies[0].Machine == copies[1].Machine || copies[0].Rack == copies[1].Rack {
-			t.Fatalf("key-%d has its copies at %+v", i, copies)
-		}
-	}
+	s.copiesAreApart(&pods[0])
 
 	session, err := s.client.Login(s.ctx, pods[0].Status.PodIP, "ada")
 	s.must(err)
