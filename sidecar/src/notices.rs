@@ -14,6 +14,9 @@ use crate::grid::{Grid, Phase};
 /// Every new view begins without echoes: a lease that is back within this time after one was never missed.
 const VIEW_GRACE: Duration = Duration::from_millis(250);
 
+/// How long nothing is told of a registry that fails again.
+const REGISTRY_QUIET: Duration = Duration::from_secs(30);
+
 /// Where the lease stands, as it was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lease {
@@ -36,6 +39,9 @@ pub(crate) struct Chronicle {
     waits_for: Option<&'static str>,
     refused: Option<String>,
     registry_failed: bool,
+    /// Whether that was told, and when it was told last.
+    registry_told: bool,
+    registry_told_at: Option<Time>,
 }
 
 impl Chronicle {
@@ -50,6 +56,8 @@ impl Chronicle {
             waits_for: None,
             refused: None,
             registry_failed: false,
+            registry_told: false,
+            registry_told_at: None,
         }
     }
 
@@ -90,7 +98,10 @@ impl Chronicle {
                 self.groups_lost(groups, in_order);
                 return true;
             }
-            Notice::RegistryFailed => self.registry_failed(),
+            Notice::RegistryFailed => {
+                self.registry_failed = true;
+                self.tell_of_registry(now);
+            }
             Notice::RegistryBehind => {
                 error!("the registry's document is missing or older than the view known here: not following it");
             }
@@ -173,6 +184,7 @@ impl Chronicle {
 
     /// Tells what only time shows. Called a few times a second at least.
     pub(crate) fn tend(&mut self, now: Time) {
+        self.tell_of_registry(now);
         if let Lease::Renewing(since) = self.lease
             && now.since(since) >= VIEW_GRACE
         {
@@ -192,16 +204,20 @@ impl Chronicle {
         }
     }
 
-    /// Once for each time that the registry is away.
-    fn registry_failed(&mut self) {
-        if !std::mem::replace(&mut self.registry_failed, true) {
+    /// Once for each time that the registry is away, but not for each of many short ones: it may answer reads and carry out
+    /// nothing.
+    fn tell_of_registry(&mut self, now: Time) {
+        let quiet = self.registry_told_at.is_some_and(|at| now.since(at) < REGISTRY_QUIET);
+        if self.registry_failed && !self.registry_told && !quiet {
+            (self.registry_told, self.registry_told_at) = (true, Some(now));
             warn!("the registry can't be reached; service goes on, changes of the view wait");
         }
     }
 
     /// The registry answered.
     pub(crate) fn registry_answered(&mut self) {
-        if std::mem::take(&mut self.registry_failed) {
+        self.registry_failed = false;
+        if std::mem::take(&mut self.registry_told) {
             info!("the registry answers again");
         }
     }
@@ -296,6 +312,22 @@ mod tests {
         assert_eq!(grid.counters().suspicions.get(), 2);
         assert_eq!(grid.counters().exclusions.get(), 1);
         assert_eq!(grid.counters().views_installed.get(), 2);
+    }
+
+    #[test]
+    fn a_registry_that_comes_and_goes_is_told_of_now_and_then() {
+        let mut chronicle = Chronicle::new(Grid::new(&Settings::default(), Clock::boottime()));
+        let at = |s| Time::ZERO + Duration::from_secs(s);
+        chronicle.tell(at(1), Notice::RegistryFailed);
+        assert!(chronicle.registry_told);
+        for second in 2..=30 {
+            chronicle.registry_answered();
+            chronicle.tell(at(second), Notice::RegistryFailed);
+            assert!(!chronicle.registry_told, "at {second} s");
+        }
+        // It stays away: that is told, only later.
+        chronicle.tend(at(31));
+        assert!(chronicle.registry_told);
     }
 
     #[test]
