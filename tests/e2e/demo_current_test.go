@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,10 +13,9 @@ import (
 // it prints works. The operator is there already, as it may be.
 func TestDemoInTheCurrentCluster(t *testing.T) {
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), endLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*endLimit)
 		defer cancel()
-		_, err := shared.kube.RunFor(ctx, "", "delete", "namespace", "demo", "--ignore-not-found", fmt.Sprintf("--timeout=%ds", int(endLimit.Seconds())))
-		if err != nil {
+		if err := shared.endNamespace(ctx, "demo"); err != nil {
 			t.Errorf("the demo's namespace doesn't end: %v", err)
 		}
 	})

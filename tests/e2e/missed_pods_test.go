@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"testing"
 )
 
@@ -54,9 +53,7 @@ func TestMissedPodsAreFound(t *testing.T) {
 		t.Fatal("every pod has a sidecar, though there was no webhook")
 	}
 
-	_, err := s.kube.Run(s.ctx, "", "apply", "--kustomize", filepath.Join(s.root, "deploy", "kustomize", "default"))
-	s.must(err)
-	s.must(s.operatorReady(s.ctx))
+	s.must(s.install(s.ctx))
 	s.run("delete", "pod", missed)
 	s.settled("web", 3)
 	injection("True")

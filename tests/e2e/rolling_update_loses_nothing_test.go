@@ -33,6 +33,13 @@ func startWeb(s *space, count int) *web {
 	return w
 }
 
+// joinsWith scales the example up, and waits until all of its pods are members.
+func (w *web) joinsWith(count int) {
+	w.t.Helper()
+	w.run("scale", "deployment/web", fmt.Sprintf("--replicas=%d", count))
+	w.use(w.settled("web", count))
+}
+
 // followEvery is between two looks at which pods are ready.
 const followEvery = time.Second
 

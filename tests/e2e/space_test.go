@@ -66,10 +66,15 @@ func (s *space) end() {
 			s.t.Logf("logs, events and objects are kept in %s", folder)
 		}
 	}
-	_, err := s.kube.RunFor(ctx, "", "delete", "namespace", s.name, "--ignore-not-found", fmt.Sprintf("--timeout=%ds", int(endLimit.Seconds())))
-	if err != nil {
+	if err := s.endNamespace(ctx, s.name); err != nil {
 		s.t.Errorf("the namespace doesn't end: %v", err)
 	}
+}
+
+// endNamespace deletes one, if it is there, and waits until it is gone.
+func (w *world) endNamespace(ctx context.Context, name string) error {
+	_, err := w.kube.RunFor(ctx, "", "delete", "namespace", name, "--ignore-not-found", fmt.Sprintf("--timeout=%ds", int(endLimit.Seconds())))
+	return err
 }
 
 // checkLogs fails the test on a warning that it didn't announce, in the logs of pods that are there at its end.

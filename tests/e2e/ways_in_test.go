@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -112,10 +111,3 @@ func TestWaysIn(t *testing.T) {
 // releases are the kinds of what a release makes; the definition of CacheCluster, without the label, is to stay.
 const releases = "deployments,services,serviceaccounts,poddisruptionbudgets,roles,rolebindings,clusterroles," +
 	"clusterrolebindings,mutatingwebhookconfigurations,configmaps,secrets"
-
-// joinsWith scales the example up, and waits until all of its pods are members.
-func (w *web) joinsWith(count int) {
-	w.t.Helper()
-	w.run("scale", "deployment/web", fmt.Sprintf("--replicas=%d", count))
-	w.use(w.settled("web", count))
-}

@@ -85,10 +85,8 @@ pub fn caught_up(stored: &Document, view: ViewNumber, document: &Document) -> Op
     for (member, proof) in &stored.proofs {
         next.proofs.entry(*member).or_insert(*proof);
     }
-    next.format = FORMAT;
-    next.ballot = document.ballot.max(stored.ballot).checked_add(JUMP)?;
-    next.revision = document.revision.max(stored.revision).checked_add(JUMP)?;
-    Some(next)
+    (next.ballot, next.revision) = (document.ballot.max(stored.ballot), document.revision.max(stored.revision));
+    beyond_all(next)
 }
 
 impl Statements {
@@ -130,10 +128,15 @@ fn restored(newest: &Document) -> Option<Document> {
     let mut next = newest.clone();
     let members = newest.view.ids().collect();
     next.unsealed.push(UnsealedView { number: newest.view.number, members });
-    next.format = FORMAT;
     next.view.number = ViewNumber(newest.view.number.0.checked_add(VIEW_JUMP)?);
-    next.ballot = newest.ballot.checked_add(JUMP)?;
-    next.revision = newest.revision.checked_add(JUMP)?;
+    beyond_all(next)
+}
+
+/// Moves ballot and revision on, so that every vote and swap of before is void.
+fn beyond_all(mut next: Document) -> Option<Document> {
+    next.format = FORMAT;
+    next.ballot = next.ballot.checked_add(JUMP)?;
+    next.revision = next.revision.checked_add(JUMP)?;
     Some(next)
 }
 
