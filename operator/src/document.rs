@@ -133,6 +133,7 @@ impl Documents {
         match (mark, &stored) {
             (Some(mark), None) => return Err(self.lost(uid, mark)),
             (Some(mark), Some(stored)) if stored.document.view.number < mark => return Err(self.lost(uid, mark)),
+            (Some(mark), Some(stored)) if stored.document.view.number == mark => {}
             (None, None) => {}
             (_, Some(stored)) => self.mark(uid, stored.document.view.number).await?,
         }
@@ -156,14 +157,11 @@ impl Documents {
         if let Some(there) = self.read(uid).await? {
             return Ok(Swap::Conflict(Some(there)));
         }
-        match kube_call::change(self.documents().create(&post(), &object)).await {
-            Ok(_) => {}
-            Err(CallError::Conflict(_)) => return self.conflict(uid).await,
-            Err(error) => return Err(Fault::of_change(error)),
+        let swap = self.make(uid, &object, document.view.number).await?;
+        if swap.is_done() {
+            tracing::info!(cluster = uid, "created the cluster's document");
         }
-        self.mark_after(uid, document.view.number).await?;
-        tracing::info!(cluster = uid, "created the cluster's document");
-        Ok(Swap::Done)
+        Ok(swap)
     }
 
     /// Replaces the document by `next` if a live read matches `expected`.
@@ -187,15 +185,19 @@ impl Documents {
     /// documents that their members have published again.
     pub(crate) async fn restore(&self, uid: &str, stored: Option<Stored>, next: &Document) -> Result<Swap, Fault> {
         let Some(stored) = stored else {
-            let object = self.object(uid, next)?;
-            return match kube_call::change(self.documents().create(&post(), &object)).await {
-                Ok(_) => self.mark_after(uid, next.view.number).await.map(|()| Swap::Done),
-                Err(CallError::Conflict(_)) => self.conflict(uid).await,
-                Err(error) => Err(Fault::of_change(error)),
-            };
+            return self.make(uid, &self.object(uid, next)?, next.view.number).await;
         };
         let data = self.data(uid, next)?;
         self.replace(uid, stored, data, next.view.number).await
+    }
+
+    /// Creates the ConfigMap of the document with this view, and marks the view.
+    async fn make(&self, uid: &str, object: &ConfigMap, view: ViewNumber) -> Result<Swap, Fault> {
+        match kube_call::change(self.documents().create(&post(), object)).await {
+            Ok(_) => self.mark_after(uid, view).await.map(|()| Swap::Done),
+            Err(CallError::Conflict(_)) => self.conflict(uid).await,
+            Err(error) => Err(Fault::of_change(error)),
+        }
     }
 
     /// Puts `data`, the document with this view, in the place of what was read, and marks the view.
@@ -280,14 +282,16 @@ impl Documents {
             return Ok(());
         }
         let mut tries = 0;
-        let kept = loop {
+        let newest = loop {
             let (kept, version) = self.read_mark(uid).await?;
-            if kept.is_some_and(|kept| kept >= view) {
+            if let Some(kept) = kept
+                && kept >= view
+            {
                 break kept;
             }
             tries += 1;
             match self.write_mark(uid, view, version).await {
-                Ok(()) => break Some(view),
+                Ok(()) => break view,
                 // Another replica marks too, the same view as a rule.
                 Err(CallError::Conflict(_)) if tries < MARK_TRIES => {}
                 // Whether it is there or not: the document itself has not been touched by this.
@@ -298,7 +302,7 @@ impl Documents {
         if marks.len() >= MAX_MARKED {
             marks.clear();
         }
-        marks.insert(uid.to_owned(), kept.unwrap_or(view));
+        marks.insert(uid.to_owned(), newest);
         Ok(())
     }
 

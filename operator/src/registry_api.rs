@@ -28,7 +28,7 @@ use axum::routing::{get, post};
 use kube::Client;
 use sidegrid_net::service::TrustedClusters;
 
-use bounds::{MAX_BODY, MAX_ENROL_BODY, Share, bounded};
+use bounds::{Share, bounded};
 pub use counters::{Outcome, RegistryCounters, Request as CountedRequest};
 pub use problem::Problem;
 
@@ -104,12 +104,13 @@ impl RegistryState {
 /// The registry API's routes. To be served by [`serve`](crate::serving::serve), which tells the handlers who calls.
 pub fn router(state: RegistryState) -> Router {
     Router::new()
-        .route("/v1/enrol", post(enrol::enrol).layer(DefaultBodyLimit::max(MAX_ENROL_BODY)))
+        .route("/v1/enrol", post(enrol::enrol))
         .route("/v1/document", get(handlers::read).post(handlers::create).put(handlers::swap))
         .route("/v1/republish", post(handlers::republish))
         .fallback(|| async { Problem::not_found() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        // The next layer has taken the body in, within what its caller may send.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(state.clone(), bounded))
         .with_state(state)
 }

@@ -51,7 +51,7 @@ pub(super) async fn step(target: &Target<'_>) -> Result<Action, Fault> {
 async fn remain(target: &Target<'_>, pods: &[Pod]) -> Result<Action, Fault> {
     let guard = steps::unguard(target).await;
     let guarded = match &guard {
-        Ok(outcome) => outcome.fact.clone(),
+        Ok(fact) => fact.clone(),
         Err(fault) => fault_of(target, fault, ConditionReason::Unavailable).await,
     };
     // Read alone: one that is missing is not made for what is going.

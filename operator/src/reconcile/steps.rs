@@ -167,7 +167,7 @@ async fn delete(budgets: &Api<PodDisruptionBudget>, there: &PodDisruptionBudget)
 /// Takes the guard away from a CacheCluster that is being deleted. Pods that are evicted don't come back then, so that
 /// any number would hold a drain up for good: at the last pods, or at once where one isn't healthy. Each still hands over
 /// before it ends.
-pub(super) async fn unguard(target: &Target<'_>) -> Result<Guarded, Fault> {
+pub(super) async fn unguard(target: &Target<'_>) -> Result<Fact, Fault> {
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(target.context.client.clone(), target.namespace);
     let name = settings_config_map(target.name);
     let all = budgets.list(&ListParams::default()).await.map_err(Fault::api("listing PodDisruptionBudgets"))?.items;
@@ -175,8 +175,7 @@ pub(super) async fn unguard(target: &Target<'_>) -> Result<Guarded, Fault> {
     if let Some(there) = own {
         delete(&budgets, there).await?;
     }
-    let fact = Fact::no(ConditionReason::Deleting, "it is being deleted: its pods don't come back, so none is kept");
-    Ok(Guarded { fact, again: None })
+    Ok(Fact::no(ConditionReason::Deleting, "it is being deleted: its pods don't come back, so none is kept"))
 }
 
 /// Tells of labelled pods without a sidecar, each once: those that the status before doesn't tell of.

@@ -26,7 +26,8 @@ pub(super) const STRANGERS_REQUESTS: usize = 16;
 pub(super) const REQUEST_TIME: Duration = Duration::from_secs(4);
 /// Largest body: a document twice, with room for its wrapping.
 pub(super) const MAX_BODY: usize = 2 << 20;
-/// Largest body of a caller who has shown a token at most.
+/// Largest enrolment, and body of a caller who has shown a token at most: a certificate request has well under two
+/// thousand bytes.
 pub(super) const MAX_ENROL_BODY: usize = 16 << 10;
 /// What is held of all members' bodies, in bytes: a part of the operator's memory.
 const MEMBERS_BUFFERED: usize = 32 << 20;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, header};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client};
@@ -15,7 +14,7 @@ use sidegrid_core::member::{Locality, PlatformIdentity};
 use sidegrid_net::{AuthorityError, MemberIdentity, MemberNames};
 use sidegrid_registry::api::{EnrolRequest, Enrolment};
 
-use super::handlers::whole;
+use super::bounds::MAX_ENROL_BODY;
 use super::problem::Problem;
 use super::token::{self, PodClaim};
 use super::{RegistryState, Shared};
@@ -25,19 +24,17 @@ use crate::kube_call;
 use crate::names::CLUSTER_LABEL;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// A certificate request has well under two thousand bytes.
-const MAX_BODY: usize = 16 << 10;
 /// Value of `topology.machine` that means the node's own name.
 const NODE: &str = "node";
 
 pub(super) async fn enrol(
     State(state): State<RegistryState>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Result<Json<Enrolment>, Problem> {
     let token = bearer(&headers)?;
-    let body = whole(body)?;
-    if body.len() > MAX_BODY {
+    // Whoever has shown a leaf may send more, elsewhere.
+    if body.len() > MAX_ENROL_BODY {
         return Err(Problem::too_large("an enrolment is not that large"));
     }
     let unreadable = |e: serde_json::Error| Problem::invalid(format!("the enrolment can't be read: {e}"));

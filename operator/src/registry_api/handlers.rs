@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +15,6 @@ use super::{RegistryState, republish};
 use crate::authority::uid_text;
 
 type Caller = Option<Extension<Peer>>;
-type Body = Result<Bytes, BytesRejection>;
 
 /// The caller, and the uid of its CacheCluster.
 fn authenticated(state: &RegistryState, caller: Caller) -> Result<(Peer, String), Problem> {
@@ -29,13 +27,6 @@ fn authenticated(state: &RegistryState, caller: Caller) -> Result<(Peer, String)
     }
     let uid = uid_text(peer.identity.cluster);
     Ok((peer, uid))
-}
-
-pub(super) fn whole(body: Body) -> Result<Bytes, Problem> {
-    body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("the body is larger than a document may be"),
-        _ => Problem::invalid(rejection.body_text()),
-    })
 }
 
 fn document(bytes: &[u8], peer: &Peer) -> Result<Document, Problem> {
@@ -61,18 +52,18 @@ pub(super) async fn read(State(state): State<RegistryState>, caller: Caller) -> 
 pub(super) async fn create(
     State(state): State<RegistryState>,
     caller: Caller,
-    body: Body,
+    body: Bytes,
 ) -> Result<Response, Problem> {
     let (peer, uid) = authenticated(&state, caller)?;
-    let new = document(&whole(body)?, &peer)?;
+    let new = document(&body, &peer)?;
     let swap = state.0.documents.create(&uid, &new).await?;
     Ok(answer(swap, StatusCode::CREATED))
 }
 
-pub(super) async fn swap(State(state): State<RegistryState>, caller: Caller, body: Body) -> Result<Response, Problem> {
+pub(super) async fn swap(State(state): State<RegistryState>, caller: Caller, body: Bytes) -> Result<Response, Problem> {
     let (peer, uid) = authenticated(&state, caller)?;
     let unreadable = |e: serde_json::Error| Problem::invalid(format!("the swap can't be read: {e}"));
-    let asked: SwapRequest = serde_json::from_slice(&whole(body)?).map_err(unreadable)?;
+    let asked: SwapRequest = serde_json::from_slice(&body).map_err(unreadable)?;
     if asked.expected.cluster != peer.identity.cluster {
         return Err(Problem::forbidden("the swap is of another cluster than the certificate"));
     }
@@ -83,11 +74,11 @@ pub(super) async fn swap(State(state): State<RegistryState>, caller: Caller, bod
 pub(super) async fn republish(
     State(state): State<RegistryState>,
     caller: Caller,
-    body: Body,
+    body: Bytes,
 ) -> Result<Response, Problem> {
     let (peer, uid) = authenticated(&state, caller)?;
     let unreadable = |e: serde_json::Error| Problem::invalid(format!("what is known can't be read: {e}"));
-    let known: RepublishRequest = serde_json::from_slice(&whole(body)?).map_err(unreadable)?;
+    let known: RepublishRequest = serde_json::from_slice(&body).map_err(unreadable)?;
     encode(&known.document).map_err(|fault| Problem::invalid(fault.to_string()))?;
     of_its_cluster(&known.document, &peer)?;
     if republish::republish(&state.0.documents, &uid, peer.identity.member, &known).await? {

@@ -13,7 +13,7 @@ use tower::ServiceExt;
 
 use std::time::Duration;
 
-use super::bounds::{MEMBERS_REQUESTS, REQUEST_TIME, STRANGERS_REQUESTS};
+use super::bounds::{MAX_BODY, MAX_ENROL_BODY, MEMBERS_REQUESTS, REQUEST_TIME, STRANGERS_REQUESTS};
 use super::*;
 use crate::authority;
 use crate::fake_api::{CLUSTER, FakeApi, NS, UID, document_of, own};

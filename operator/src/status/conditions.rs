@@ -119,8 +119,8 @@ fn condition(kind: &str, fact: Fact, generation: Option<i64>, before: &[Conditio
 }
 
 fn ready(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
+    let (inside, expected) = (in_view(&status.members), expected(&status.members));
     if is_being_deleted(seen) {
-        let (inside, expected) = (in_view(&status.members), expected(&status.members));
         let says =
             format!("it is being deleted and goes with its last pod; {inside} of {expected} members are in the view");
         return Fact::no(ConditionReason::Deleting, says);
@@ -131,7 +131,6 @@ fn ready(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
     if let Some(fault) = &seen.document_fault {
         return Fact::no(ConditionReason::DocumentUnknown, fault.clone());
     }
-    let (inside, expected) = (in_view(&status.members), expected(&status.members));
     if expected == 0 {
         let label = crate::names::CLUSTER_LABEL;
         let name = seen.cluster.metadata.name.as_deref().unwrap_or_default();
