@@ -21,7 +21,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use sidegrid_core::ViewNumber;
 use sidegrid_core::document::{Document, Expected};
-use sidegrid_registry::{DocumentFault, Swap, check_swap, decode, encode};
+use sidegrid_registry::{DocumentCodecError, Swap, check_swap, decode, encode};
 
 use crate::authority::{cluster_uid, labels, post};
 use crate::kube_call::{self, CallError};
@@ -38,7 +38,7 @@ const MAX_MARKED: usize = 4096;
 
 /// Why there is no answer about a document.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum DocumentError {
     /// The API server could not be asked. Nothing was changed.
     #[error("the document can't be reached: {0}")]
     Unavailable(String),
@@ -66,24 +66,24 @@ pub enum Fault {
     Invalid(String),
 }
 
-impl Fault {
-    fn of_read(error: CallError) -> Fault {
-        Fault::Unavailable(error.to_string())
+impl DocumentError {
+    fn of_read(error: CallError) -> DocumentError {
+        DocumentError::Unavailable(error.to_string())
     }
 
     /// Of a change, after the conflicts have been dealt with.
-    fn of_change(error: CallError) -> Fault {
+    fn of_change(error: CallError) -> DocumentError {
         match error {
-            CallError::Invalid(says) => Fault::Invalid(says),
-            CallError::Unknown(says) => Fault::Unknown(says),
-            other => Fault::Unavailable(other.to_string()),
+            CallError::Invalid(says) => DocumentError::Invalid(says),
+            CallError::Unknown(says) => DocumentError::Unknown(says),
+            other => DocumentError::Unavailable(other.to_string()),
         }
     }
 }
 
-impl From<DocumentFault> for Fault {
-    fn from(fault: DocumentFault) -> Fault {
-        Fault::Invalid(fault.to_string())
+impl From<DocumentCodecError> for DocumentError {
+    fn from(fault: DocumentCodecError) -> DocumentError {
+        DocumentError::Invalid(fault.to_string())
     }
 }
 
@@ -118,16 +118,16 @@ impl Documents {
     /// Reads the document of the CacheCluster with this uid, live; `None` when there is none and none was lost.
     ///
     /// # Errors
-    /// [`Fault`], never `Unknown` or `Invalid`.
+    /// [`DocumentError`], never `Unknown` or `Invalid`.
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn read(&self, uid: &str) -> Result<Option<Document>, Fault> {
+    pub async fn read(&self, uid: &str) -> Result<Option<Document>, DocumentError> {
         Ok(self.present(uid).await?.map(|stored| stored.document))
     }
 
     /// The document, live, unless it is lost.
-    async fn present(&self, uid: &str) -> Result<Option<Stored>, Fault> {
+    async fn present(&self, uid: &str) -> Result<Option<Stored>, DocumentError> {
         let mark = self.newest_mark(uid).await?;
         let stored = self.stored(uid).await?;
         match (mark, &stored) {
@@ -140,19 +140,19 @@ impl Documents {
         Ok(stored)
     }
 
-    fn lost(&self, uid: &str, mark: ViewNumber) -> Fault {
+    fn lost(&self, uid: &str, mark: ViewNumber) -> DocumentError {
         tracing::debug!(cluster = uid, view = %mark, "the document is lost: it has been seen with this view");
-        Fault::Lost(names::document_config_map(uid))
+        DocumentError::Lost(names::document_config_map(uid))
     }
 
     /// Creates the document, unless there is one. One that was lost is not made anew.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// [`DocumentError`].
     ///
     /// # Cancel safety
     /// It may or may not be created; reading tells.
-    pub async fn create(&self, uid: &str, document: &Document) -> Result<Swap, Fault> {
+    pub async fn create(&self, uid: &str, document: &Document) -> Result<Swap, DocumentError> {
         let object = self.object(uid, document)?;
         if let Some(there) = self.read(uid).await? {
             return Ok(Swap::Conflict(Some(there)));
@@ -167,11 +167,11 @@ impl Documents {
     /// Replaces the document by `next` if a live read matches `expected`.
     ///
     /// # Errors
-    /// [`Fault`].
+    /// [`DocumentError`].
     ///
     /// # Cancel safety
     /// It may or may not be done; reading tells.
-    pub async fn swap(&self, uid: &str, expected: &Expected, next: &Document) -> Result<Swap, Fault> {
+    pub async fn swap(&self, uid: &str, expected: &Expected, next: &Document) -> Result<Swap, DocumentError> {
         check_swap(expected, next)?;
         let data = self.data(uid, next)?;
         let Some(stored) = self.present(uid).await? else { return Ok(Swap::Conflict(None)) };
@@ -183,7 +183,12 @@ impl Documents {
 
     /// Puts `next` where `stored` was read, or creates it where nothing was, whatever else it follows from: for
     /// documents that their members have published again.
-    pub(crate) async fn restore(&self, uid: &str, stored: Option<Stored>, next: &Document) -> Result<Swap, Fault> {
+    pub(crate) async fn restore(
+        &self,
+        uid: &str,
+        stored: Option<Stored>,
+        next: &Document,
+    ) -> Result<Swap, DocumentError> {
         let Some(stored) = stored else {
             return self.make(uid, &self.object(uid, next)?, next.view.number).await;
         };
@@ -192,11 +197,11 @@ impl Documents {
     }
 
     /// Creates the ConfigMap of the document with this view, and marks the view.
-    async fn make(&self, uid: &str, object: &ConfigMap, view: ViewNumber) -> Result<Swap, Fault> {
+    async fn make(&self, uid: &str, object: &ConfigMap, view: ViewNumber) -> Result<Swap, DocumentError> {
         match kube_call::change(self.documents().create(&post(), object)).await {
             Ok(_) => self.mark_after(uid, view).await.map(|()| Swap::Done),
             Err(CallError::Conflict(_)) => self.conflict(uid).await,
-            Err(error) => Err(Fault::of_change(error)),
+            Err(error) => Err(DocumentError::of_change(error)),
         }
     }
 
@@ -207,7 +212,7 @@ impl Documents {
         stored: Stored,
         data: BTreeMap<String, String>,
         view: ViewNumber,
-    ) -> Result<Swap, Fault> {
+    ) -> Result<Swap, DocumentError> {
         // With the resourceVersion of the read, so that nothing can come between.
         let mut object = ConfigMap { data: Some(data), ..stored.object };
         object.metadata.managed_fields = None;
@@ -215,22 +220,22 @@ impl Documents {
         match kube_call::change(documents.replace(&name, &post(), &object)).await {
             Ok(_) => self.mark_after(uid, view).await.map(|()| Swap::Done),
             Err(CallError::Conflict(_) | CallError::NotFound(_)) => self.conflict(uid).await,
-            Err(error) => Err(Fault::of_change(error)),
+            Err(error) => Err(DocumentError::of_change(error)),
         }
     }
 
     /// What is there now, after a change was refused because of it.
-    async fn conflict(&self, uid: &str) -> Result<Swap, Fault> {
+    async fn conflict(&self, uid: &str) -> Result<Swap, DocumentError> {
         self.read(uid).await.map(Swap::Conflict)
     }
 
     /// Reads the document as it is stored, live; `None` when it is missing, for whatever reason.
-    pub(crate) async fn stored(&self, uid: &str) -> Result<Option<Stored>, Fault> {
+    pub(crate) async fn stored(&self, uid: &str) -> Result<Option<Stored>, DocumentError> {
         let name = names::document_config_map(uid);
         // Without a resourceVersion: a read that the storage confirms.
-        let found = kube_call::read(self.documents().get_opt(&name)).await.map_err(Fault::of_read)?;
+        let found = kube_call::read(self.documents().get_opt(&name)).await.map_err(DocumentError::of_read)?;
         let Some(object) = found else { return Ok(None) };
-        let corrupt = |fault: String| Fault::Corrupt { name: name.clone(), fault };
+        let corrupt = |fault: String| DocumentError::Corrupt { name: name.clone(), fault };
         let text = object.data.as_ref().and_then(|data| data.get(DOCUMENT_KEY));
         let text = text.ok_or_else(|| corrupt(format!("it has no key {DOCUMENT_KEY}")))?;
         let document = decode(text.as_bytes()).map_err(|e| corrupt(e.to_string()))?;
@@ -240,7 +245,7 @@ impl Documents {
         Ok(Some(Stored { document, object }))
     }
 
-    fn object(&self, uid: &str, document: &Document) -> Result<ConfigMap, Fault> {
+    fn object(&self, uid: &str, document: &Document) -> Result<ConfigMap, DocumentError> {
         let name = Some(names::document_config_map(uid));
         Ok(ConfigMap {
             metadata: ObjectMeta { name, labels: Some(labels(uid)), ..ObjectMeta::default() },
@@ -249,35 +254,41 @@ impl Documents {
         })
     }
 
-    fn data(&self, uid: &str, document: &Document) -> Result<BTreeMap<String, String>, Fault> {
+    fn data(&self, uid: &str, document: &Document) -> Result<BTreeMap<String, String>, DocumentError> {
         if Some(document.cluster) != cluster_uid(uid) {
-            return Err(Fault::Invalid(format!("the document is of cluster {}, not of {uid}", document.cluster)));
+            return Err(DocumentError::Invalid(format!(
+                "the document is of cluster {}, not of {uid}",
+                document.cluster
+            )));
         }
         let bytes = encode(document)?;
         if bytes.len() > MAX_BYTES {
-            return Err(Fault::Invalid(format!("the document has {} bytes, more than {MAX_BYTES}", bytes.len())));
+            return Err(DocumentError::Invalid(format!(
+                "the document has {} bytes, more than {MAX_BYTES}",
+                bytes.len()
+            )));
         }
-        let text = String::from_utf8(bytes).map_err(|e| Fault::Invalid(e.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|e| DocumentError::Invalid(e.to_string()))?;
         Ok(BTreeMap::from([(DOCUMENT_KEY.to_owned(), text)]))
     }
 
     /// The mark as it is kept, live.
-    pub(crate) async fn newest_mark(&self, uid: &str) -> Result<Option<ViewNumber>, Fault> {
+    pub(crate) async fn newest_mark(&self, uid: &str) -> Result<Option<ViewNumber>, DocumentError> {
         Ok(self.read_mark(uid).await?.0)
     }
 
     /// The mark, and the version of the object that it is on.
-    async fn read_mark(&self, uid: &str) -> Result<(Option<ViewNumber>, Option<String>), Fault> {
+    async fn read_mark(&self, uid: &str) -> Result<(Option<ViewNumber>, Option<String>), DocumentError> {
         let name = names::authority_secret(uid);
-        let found = kube_call::read(self.secrets().get_metadata_opt(&name)).await.map_err(Fault::of_read)?;
-        let metadata = found.ok_or_else(|| Fault::UnknownCluster(uid.to_owned()))?.metadata;
+        let found = kube_call::read(self.secrets().get_metadata_opt(&name)).await.map_err(DocumentError::of_read)?;
+        let metadata = found.ok_or_else(|| DocumentError::UnknownCluster(uid.to_owned()))?.metadata;
         // A mark that can't be read says at least that there was a document.
         let number = |mark: &String| ViewNumber(mark.parse().unwrap_or_default());
         Ok((metadata.annotations.and_then(|all| all.get(VIEW_ANNOTATION).map(number)), metadata.resource_version))
     }
 
     /// Marks the view as the newest that the document was seen with; makes no call when this replica knows it to be marked.
-    async fn mark(&self, uid: &str, view: ViewNumber) -> Result<(), Fault> {
+    async fn mark(&self, uid: &str, view: ViewNumber) -> Result<(), DocumentError> {
         if self.marks().get(uid).is_some_and(|marked| *marked >= view) {
             return Ok(());
         }
@@ -295,7 +306,7 @@ impl Documents {
                 // Another replica marks too, the same view as a rule.
                 Err(CallError::Conflict(_)) if tries < MARK_TRIES => {}
                 // Whether it is there or not: the document itself has not been touched by this.
-                Err(error) => return Err(Fault::Unavailable(error.to_string())),
+                Err(error) => return Err(DocumentError::Unavailable(error.to_string())),
             }
         };
         let mut marks = self.marks();
@@ -316,9 +327,9 @@ impl Documents {
     }
 
     /// Marks a view after the change that made it. While that fails nobody may be told of the change.
-    async fn mark_after(&self, uid: &str, view: ViewNumber) -> Result<(), Fault> {
+    async fn mark_after(&self, uid: &str, view: ViewNumber) -> Result<(), DocumentError> {
         let marked = self.mark(uid, view).await;
-        marked.map_err(|error| Fault::Unknown(format!("it was, but its view could not be marked: {error}")))
+        marked.map_err(|error| DocumentError::Unknown(format!("it was, but its view could not be marked: {error}")))
     }
 
     fn marks(&self) -> std::sync::MutexGuard<'_, HashMap<String, ViewNumber>> {

@@ -111,7 +111,7 @@ async fn begin(
     let ns = own_ns.clone();
     part(parts, shutdown, "leader", async move { leader::run(standing, &ns, &me, leading, stop).await });
     let metrics = Arc::clone(&health.metrics);
-    let context = reconcile::Context::new(client, &own_ns, &options.name, state.documents(), metrics, webhook);
+    let context = reconcile::Reconciler::new(client, &own_ns, &options.name, state.documents(), metrics, webhook);
     part(parts, shutdown, "reconciler", reconcile::run(Arc::new(context), leads, shutdown.clone()));
     health.set_ready(true);
     tracing::info!(namespace = own_ns, version = env!("CARGO_PKG_VERSION"), "the operator serves");

@@ -20,7 +20,7 @@ use sidegrid_registry::Swap;
 use tokio_util::sync::CancellationToken;
 
 use crate::crd::CacheCluster;
-use crate::document::{Documents, Fault};
+use crate::document::{DocumentError, Documents};
 use crate::kube_call::{self, CallError};
 use crate::names::{CLUSTER_LABEL, CONTAINER};
 
@@ -131,7 +131,7 @@ enum ProofFault {
     #[error("the API server: {0}")]
     Api(#[from] CallError),
     #[error(transparent)]
-    Document(#[from] Fault),
+    Document(#[from] DocumentError),
     #[error("the document changes all the time")]
     Contended,
 }
@@ -142,7 +142,7 @@ impl ProofFault {
         match self {
             ProofFault::Api(error) => matches!(error, CallError::Unavailable(_) | CallError::Unknown(_)),
             ProofFault::Document(fault) => {
-                matches!(fault, Fault::Unavailable(_) | Fault::Unknown(_) | Fault::Lost(_))
+                matches!(fault, DocumentError::Unavailable(_) | DocumentError::Unknown(_) | DocumentError::Lost(_))
             }
             ProofFault::Contended => true,
         }
@@ -192,7 +192,7 @@ async fn store(client: &Client, documents: &Documents, seen: &Ended) -> Result<u
                 return Ok(1);
             }
             // Lost against another change, or unknown: the next read tells.
-            Ok(Swap::Conflict(_)) | Err(Fault::Unknown(_) | Fault::Unavailable(_)) => {
+            Ok(Swap::Conflict(_)) | Err(DocumentError::Unknown(_) | DocumentError::Unavailable(_)) => {
                 tokio::time::sleep(PAUSE * 2_u32.saturating_pow(attempt)).await;
             }
             Err(fault) => return Err(fault.into()),
@@ -202,9 +202,9 @@ async fn store(client: &Client, documents: &Documents, seen: &Ended) -> Result<u
 }
 
 /// The document, if there is one to put proofs into.
-async fn readable(documents: &Documents, uid: &str) -> Result<Option<Document>, Fault> {
+async fn readable(documents: &Documents, uid: &str) -> Result<Option<Document>, DocumentError> {
     match documents.read(uid).await {
-        Err(Fault::UnknownCluster(_)) => Ok(None),
+        Err(DocumentError::UnknownCluster(_)) => Ok(None),
         other => other,
     }
 }

@@ -5,8 +5,8 @@
 //! each other no harm.
 
 mod deletion;
+pub mod error;
 pub mod events;
-pub mod fault;
 pub mod guard;
 mod steps;
 
@@ -32,8 +32,8 @@ use crate::metrics::Metrics;
 use crate::names::{CLUSTER_LABEL, CLUSTER_UID_LABEL, MANAGED_BY};
 use crate::serving::WebhookStanding;
 use crate::status::{ConditionReason, Fact};
+use error::{Class, ReconcileError};
 use events::{Events, Reason};
-use fault::{Class, Fault};
 
 /// Without any change, a CacheCluster is looked at again after this long.
 const AGAIN: Duration = Duration::from_secs(300);
@@ -43,7 +43,7 @@ const CONCURRENCY: u16 = 4;
 pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 
 /// What reconciliations share.
-pub struct Context {
+pub struct Reconciler {
     client: Client,
     own_ns: String,
     documents: Documents,
@@ -57,7 +57,7 @@ pub struct Context {
 
 /// One CacheCluster, with what every step needs.
 pub(crate) struct Target<'a> {
-    pub(crate) context: &'a Context,
+    pub(crate) context: &'a Reconciler,
     pub(crate) cluster: &'a CacheCluster,
     pub(crate) name: &'a str,
     pub(crate) namespace: &'a str,
@@ -71,13 +71,13 @@ impl Target<'_> {
     }
 }
 
-impl std::fmt::Debug for Context {
+impl std::fmt::Debug for Reconciler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("namespace", &self.own_ns).finish_non_exhaustive()
+        f.debug_struct("Reconciler").field("namespace", &self.own_ns).finish_non_exhaustive()
     }
 }
 
-impl Context {
+impl Reconciler {
     /// What reconciliations of an operator in `own_ns` share; events are told by `instance`, the replica's name, and
     /// `webhook` is what [`serving::keep`](crate::serving::keep) sees.
     #[must_use]
@@ -88,9 +88,17 @@ impl Context {
         documents: Documents,
         metrics: Arc<Metrics>,
         webhook: watch::Receiver<WebhookStanding>,
-    ) -> Context {
+    ) -> Reconciler {
         let events = Events::new(client.clone(), instance);
-        Context { client, own_ns: own_ns.to_owned(), documents, events, metrics, webhook, failures: Mutex::default() }
+        Reconciler {
+            client,
+            own_ns: own_ns.to_owned(),
+            documents,
+            events,
+            metrics,
+            webhook,
+            failures: Mutex::default(),
+        }
     }
 
     fn failed(&self, key: &str) -> u32 {
@@ -105,19 +113,19 @@ impl Context {
     }
 }
 
-fn target<'a>(context: &'a Context, cluster: &'a CacheCluster) -> Result<Target<'a>, Fault> {
+fn target<'a>(context: &'a Reconciler, cluster: &'a CacheCluster) -> Result<Target<'a>, ReconcileError> {
     let metadata = &cluster.metadata;
     Ok(Target {
         context,
         cluster,
-        name: metadata.name.as_deref().ok_or(Fault::Incomplete("name"))?,
-        namespace: metadata.namespace.as_deref().ok_or(Fault::Incomplete("namespace"))?,
-        uid: metadata.uid.as_deref().ok_or(Fault::Incomplete("uid"))?,
+        name: metadata.name.as_deref().ok_or(ReconcileError::Incomplete("name"))?,
+        namespace: metadata.namespace.as_deref().ok_or(ReconcileError::Incomplete("namespace"))?,
+        uid: metadata.uid.as_deref().ok_or(ReconcileError::Incomplete("uid"))?,
     })
 }
 
 /// Reconciles while `leading` says so, until `shutdown`. A reconciliation under way is let finish.
-pub async fn run(context: Arc<Context>, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
+pub async fn run(context: Arc<Reconciler>, mut leading: watch::Receiver<bool>, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -139,7 +147,7 @@ pub async fn run(context: Arc<Context>, mut leading: watch::Receiver<bool>, shut
     }
 }
 
-async fn control(context: Arc<Context>, until: impl Future<Output = ()> + Send + Sync + 'static) {
+async fn control(context: Arc<Reconciler>, until: impl Future<Output = ()> + Send + Sync + 'static) {
     let client = context.client.clone();
     let managed = watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}"));
     let labelled = watcher::Config::default().labels(CLUSTER_LABEL);
@@ -188,7 +196,7 @@ fn cluster_of(pod: &Pod) -> Option<ObjectRef<CacheCluster>> {
     Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
 }
 
-fn again(cluster: Arc<CacheCluster>, fault: &Fault, context: Arc<Context>) -> Action {
+fn again(cluster: Arc<CacheCluster>, fault: &ReconcileError, context: Arc<Reconciler>) -> Action {
     let class = fault.class();
     context.metrics.reconciled(class.word());
     let attempt = context.failed(cluster.metadata.uid.as_deref().unwrap_or_default());
@@ -205,8 +213,8 @@ fn again(cluster: Arc<CacheCluster>, fault: &Fault, context: Arc<Context>) -> Ac
 /// Reconciles one CacheCluster.
 ///
 /// # Errors
-/// [`Fault`]; its class says when it is tried again.
-pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Result<Action, Fault> {
+/// [`ReconcileError`]; its class says when it is tried again.
+pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Reconciler>) -> Result<Action, ReconcileError> {
     let target = target(&context, &cluster)?;
     if cluster.metadata.deletion_timestamp.is_some() {
         let action = deletion::step(&target).await?;
@@ -249,10 +257,10 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Context>) -> Res
 
 /// The fact of a step that failed, told by an event too where only a person can mend it; `otherwise` is the word for
 /// what may go away by itself.
-async fn fault_of(target: &Target<'_>, fault: &Fault, otherwise: ConditionReason) -> Fact {
+async fn fault_of(target: &Target<'_>, fault: &ReconcileError, otherwise: ConditionReason) -> Fact {
     let (reason, word) = match fault {
-        Fault::Invalid(_) => (Some(Reason::InvalidSettings), ConditionReason::InvalidSettings),
-        Fault::Taken { .. } => (Some(Reason::NameTaken), ConditionReason::NameTaken),
+        ReconcileError::Invalid(_) => (Some(Reason::InvalidSettings), ConditionReason::InvalidSettings),
+        ReconcileError::Taken { .. } => (Some(Reason::NameTaken), ConditionReason::NameTaken),
         _ => (None, otherwise),
     };
     if let Some(reason) = reason {
@@ -270,10 +278,10 @@ fn certified(fault: Option<&AuthorityFault>) -> Fact {
 }
 
 /// All pods of the namespace that bear the cluster's label, live.
-async fn pods(target: &Target<'_>) -> Result<Vec<Pod>, Fault> {
+async fn pods(target: &Target<'_>) -> Result<Vec<Pod>, ReconcileError> {
     let api: Api<Pod> = Api::namespaced(target.context.client.clone(), target.namespace);
     let selected = ListParams::default().labels(&format!("{CLUSTER_LABEL}={}", target.name));
-    Ok(api.list(&selected).await.map_err(Fault::api("listing the cluster's pods"))?.items)
+    Ok(api.list(&selected).await.map_err(ReconcileError::api("listing the cluster's pods"))?.items)
 }
 
 #[cfg(test)]

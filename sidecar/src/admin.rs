@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use serde::Serialize;
 
 use crate::grid::{Grid, Phase};
-use crate::http::{Connected, Kind, Limits, Problem, Reply, Service, json, participation_word, with_body};
+use crate::http::{Connected, Limits, Problem, ProblemType, Reply, Service, json, participation_word, with_body};
 
 pub(crate) mod metrics;
 mod process;
@@ -67,7 +67,7 @@ impl Admin {
             "/metrics" => self.metrics(),
             _ => {
                 let detail = "there are /livez, /readyz, /startupz and /metrics";
-                return Err(Problem::new(Kind::NoSuchPath, detail));
+                return Err(Problem::new(ProblemType::NoSuchPath, detail));
             }
         };
         if matches!(*method, Method::GET | Method::HEAD) { Ok(answer) } else { Err(Problem::method("GET, HEAD")) }
@@ -113,7 +113,7 @@ impl Admin {
         let mut body = String::new();
         if let Err(error) = prometheus_client::encoding::text::encode(&mut body, &self.registry) {
             tracing::error!(%error, "metrics could not be written");
-            return Problem::new(Kind::Internal, "metrics could not be written").into_reply();
+            return Problem::new(ProblemType::Internal, "metrics could not be written").into_reply();
         }
         let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         with_body(StatusCode::OK, HeaderValue::from_static(open_metrics), Bytes::from(body))

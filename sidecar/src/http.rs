@@ -31,7 +31,7 @@ pub(crate) use answer::{json, with_body};
 pub(crate) use api::Api;
 pub(crate) use cluster::participation_word;
 pub(crate) use listen::Listeners;
-pub(crate) use problem::{Kind, Problem};
+pub(crate) use problem::{Problem, ProblemType};
 pub(crate) use server::{Connected, Limits, OpenConnections, Server, Service};
 
 /// Every answer is whole in memory: values are bounded, and so is everything else.

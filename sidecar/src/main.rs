@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use sidegrid_config::{Base, Faults, Settings, Sources};
+use sidegrid_config::{Base, SettingErrors, Settings, Sources};
 use sidegrid_net::Clock;
 
 mod admin;
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 }
 
 /// Settings from all sources; logging starts with them.
-fn settings(from: &SettingsArguments, base: Base) -> Result<Settings, Faults> {
+fn settings(from: &SettingsArguments, base: Base) -> Result<Settings, SettingErrors> {
     let env = std::env::vars().filter(|(name, _)| name != cli::CONFIG_VARIABLE).collect();
     let sources = Sources { base, file: from.config.clone(), env, sets: from.sets.clone() };
     let settings = Settings::load(sources)?.settings;
@@ -78,7 +78,7 @@ fn settings(from: &SettingsArguments, base: Base) -> Result<Settings, Faults> {
     Ok(settings)
 }
 
-fn faulty(faults: Faults) -> u8 {
+fn faulty(faults: SettingErrors) -> u8 {
     let count = faults.0.len();
     eprintln!("sidegrid: {count} fault{} in the settings:\n{faults}", if count == 1 { "" } else { "s" });
     EXIT_USAGE

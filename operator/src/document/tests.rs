@@ -41,7 +41,7 @@ async fn a_document_is_created_once_read_and_swapped() {
     let second = next(&first);
     assert!(documents.swap(UID, &first.expected(), &second).await.unwrap().is_done());
     assert_eq!(documents.swap(UID, &first.expected(), &second).await.unwrap(), Swap::Conflict(Some(second.clone())));
-    assert!(matches!(documents.swap(UID, &second.expected(), &first).await, Err(Fault::Invalid(_))));
+    assert!(matches!(documents.swap(UID, &second.expected(), &first).await, Err(DocumentError::Invalid(_))));
     assert_eq!(documents.read(UID).await.unwrap(), Some(second));
     api.done();
 }
@@ -52,9 +52,9 @@ async fn a_document_that_was_lost_is_not_made_anew() {
     let first = document_of(&[1], 1);
     documents.create(UID, &first).await.unwrap();
     api.remove(&config_map());
-    assert!(matches!(documents.read(UID).await, Err(Fault::Lost(_))));
-    assert!(matches!(documents.create(UID, &first).await, Err(Fault::Lost(_))));
-    assert!(matches!(documents.swap(UID, &first.expected(), &next(&first)).await, Err(Fault::Lost(_))));
+    assert!(matches!(documents.read(UID).await, Err(DocumentError::Lost(_))));
+    assert!(matches!(documents.create(UID, &first).await, Err(DocumentError::Lost(_))));
+    assert!(matches!(documents.swap(UID, &first.expected(), &next(&first)).await, Err(DocumentError::Lost(_))));
     assert!(api.get(&config_map()).is_none());
 }
 
@@ -75,17 +75,17 @@ async fn nobody_is_told_of_a_view_before_it_is_marked() {
     let (api, documents) = server();
     let first = document_of(&[1], 1);
     api.trouble(Method::PATCH, UID, Trouble::Status(500));
-    assert!(matches!(documents.create(UID, &first).await, Err(Fault::Unknown(_))));
+    assert!(matches!(documents.create(UID, &first).await, Err(DocumentError::Unknown(_))));
     assert!(!is_marked(&api));
     api.trouble(Method::PATCH, UID, Trouble::Status(500));
-    assert!(matches!(documents.read(UID).await, Err(Fault::Unavailable(_))));
+    assert!(matches!(documents.read(UID).await, Err(DocumentError::Unavailable(_))));
     assert_eq!(documents.read(UID).await.unwrap(), Some(first.clone()));
     assert!(is_marked(&api));
 
     let mut second = next(&first);
     second.view.number = first.view.number.next();
     api.trouble(Method::PATCH, UID, Trouble::Status(500));
-    assert!(matches!(documents.swap(UID, &first.expected(), &second).await, Err(Fault::Unknown(_))));
+    assert!(matches!(documents.swap(UID, &first.expected(), &second).await, Err(DocumentError::Unknown(_))));
     // Also who lost a race is told of it only then.
     api.trouble(Method::PATCH, UID, Trouble::Status(500));
     assert!(documents.swap(UID, &first.expected(), &next(&first)).await.is_err());
@@ -98,7 +98,7 @@ async fn nobody_is_told_of_a_view_before_it_is_marked() {
     api.remove(&config_map());
     let text = String::from_utf8(encode(&first).unwrap()).unwrap();
     api.put(&config_map(), json!({"metadata": {"name": "d"}, "data": {"document": text}}));
-    assert!(matches!(documents.read(UID).await, Err(Fault::Lost(_))));
+    assert!(matches!(documents.read(UID).await, Err(DocumentError::Lost(_))));
 }
 
 #[tokio::test]
@@ -127,27 +127,30 @@ async fn a_lost_answer_is_unknown_and_reading_settles_it() {
     let (api, documents) = server();
     let first = document_of(&[1], 1);
     api.trouble(Method::POST, "configmaps", Trouble::AnswerLost);
-    assert!(matches!(documents.create(UID, &first).await, Err(Fault::Unknown(_))));
+    assert!(matches!(documents.create(UID, &first).await, Err(DocumentError::Unknown(_))));
     assert_eq!(documents.read(UID).await.unwrap(), Some(first.clone()));
     let second = next(&first);
     api.trouble(Method::PUT, UID, Trouble::AnswerLost);
-    assert!(matches!(documents.swap(UID, &first.expected(), &second).await, Err(Fault::Unknown(_))));
+    assert!(matches!(documents.swap(UID, &first.expected(), &second).await, Err(DocumentError::Unknown(_))));
     assert_eq!(documents.read(UID).await.unwrap(), Some(second.clone()));
     api.trouble(Method::GET, UID, Trouble::AnswerLost);
-    assert!(matches!(documents.swap(UID, &second.expected(), &next(&second)).await, Err(Fault::Unavailable(_))));
+    assert!(matches!(
+        documents.swap(UID, &second.expected(), &next(&second)).await,
+        Err(DocumentError::Unavailable(_))
+    ));
 }
 
 #[tokio::test]
 async fn what_is_not_the_clusters_or_not_readable_is_refused() {
     let (api, documents) = server();
     let foreign = Document { cluster: sidegrid_core::ClusterUid(CLUSTER.0 + 1), ..document_of(&[1], 1) };
-    assert!(matches!(documents.create(UID, &foreign).await, Err(Fault::Invalid(_))));
+    assert!(matches!(documents.create(UID, &foreign).await, Err(DocumentError::Invalid(_))));
     api.put(&config_map(), json!({"metadata": {"name": "d"}, "data": {"document": "{"}}));
-    assert!(matches!(documents.read(UID).await, Err(Fault::Corrupt { .. })));
+    assert!(matches!(documents.read(UID).await, Err(DocumentError::Corrupt { .. })));
     let text = String::from_utf8(encode(&foreign).unwrap()).unwrap();
     api.put(&config_map(), json!({"metadata": {"name": "d"}, "data": {"document": text}}));
-    assert!(matches!(documents.read(UID).await, Err(Fault::Corrupt { .. })));
+    assert!(matches!(documents.read(UID).await, Err(DocumentError::Corrupt { .. })));
     api.remove(&config_map());
     api.remove(&secret());
-    assert!(matches!(documents.read(UID).await, Err(Fault::UnknownCluster(_))));
+    assert!(matches!(documents.read(UID).await, Err(DocumentError::UnknownCluster(_))));
 }

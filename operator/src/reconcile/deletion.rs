@@ -9,8 +9,8 @@ use kube::runtime::controller::Action;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use super::error::ReconcileError;
 use super::events::Reason;
-use super::fault::Fault;
 use super::{Target, certified, fault_of, pods, steps};
 use crate::names::{FINALIZER, authority_secret, document_config_map};
 use crate::status::{ConditionReason, Fact, is_finished, is_injected};
@@ -18,7 +18,7 @@ use crate::status::{ConditionReason, Fact, is_finished, is_injected};
 /// Pods' ends are watched; this is for a watch that missed one.
 const AGAIN: Duration = Duration::from_secs(30);
 
-pub(super) async fn step(target: &Target<'_>) -> Result<Action, Fault> {
+pub(super) async fn step(target: &Target<'_>) -> Result<Action, ReconcileError> {
     let metadata = &target.cluster.metadata;
     let finalizers = metadata.finalizers.clone().unwrap_or_default();
     if !finalizers.iter().any(|f| f == FINALIZER) {
@@ -48,7 +48,7 @@ pub(super) async fn step(target: &Target<'_>) -> Result<Action, Fault> {
 }
 
 /// Keeps what is left as it should be.
-async fn remain(target: &Target<'_>, pods: &[Pod]) -> Result<Action, Fault> {
+async fn remain(target: &Target<'_>, pods: &[Pod]) -> Result<Action, ReconcileError> {
     let guard = steps::unguard(target).await;
     let guarded = match &guard {
         Ok(fact) => fact.clone(),
@@ -66,13 +66,13 @@ async fn remain(target: &Target<'_>, pods: &[Pod]) -> Result<Action, Fault> {
     Ok(Action::requeue(AGAIN))
 }
 
-async fn gone<K>(api: &Api<K>, name: &str, what: &'static str) -> Result<(), Fault>
+async fn gone<K>(api: &Api<K>, name: &str, what: &'static str) -> Result<(), ReconcileError>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
     match api.delete(name, &DeleteParams::default()).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(Fault::api(what)(error)),
+        Err(error) => Err(ReconcileError::api(what)(error)),
     }
 }

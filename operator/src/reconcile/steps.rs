@@ -11,8 +11,8 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Precon
 use kube::{Api, Resource};
 use serde_json::json;
 
+use super::error::ReconcileError;
 use super::events::Reason;
-use super::fault::Fault;
 use super::{MANAGED_BY_LABEL, Target, guard};
 use crate::crd::CacheCluster;
 use crate::names::{
@@ -25,7 +25,7 @@ fn applied() -> PatchParams {
 }
 
 /// Puts the finalizer on, before anything is made that it must clean up.
-pub(super) async fn finalizer(target: &Target<'_>) -> Result<(), Fault> {
+pub(super) async fn finalizer(target: &Target<'_>) -> Result<(), ReconcileError> {
     let metadata = &target.cluster.metadata;
     let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
     if finalizers.iter().any(|f| f == FINALIZER) {
@@ -36,7 +36,7 @@ pub(super) async fn finalizer(target: &Target<'_>) -> Result<(), Fault> {
 }
 
 /// Replaces the list of finalizers, unless the object has changed since it was read.
-pub(super) async fn set_finalizers(target: &Target<'_>, finalizers: &[String]) -> Result<(), Fault> {
+pub(super) async fn set_finalizers(target: &Target<'_>, finalizers: &[String]) -> Result<(), ReconcileError> {
     let version = target.cluster.metadata.resource_version.as_deref();
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
     let clusters: Api<CacheCluster> = Api::namespaced(target.context.client.clone(), target.namespace);
@@ -44,7 +44,7 @@ pub(super) async fn set_finalizers(target: &Target<'_>, finalizers: &[String]) -
     clusters
         .patch(target.name, &params, &Patch::Merge(patch))
         .await
-        .map_err(Fault::api("setting the CacheCluster's finalizers"))?;
+        .map_err(ReconcileError::api("setting the CacheCluster's finalizers"))?;
     Ok(())
 }
 
@@ -70,27 +70,29 @@ fn is_own(target: &Target<'_>, there: &ObjectMeta) -> bool {
 }
 
 /// Keeps the ConfigMap that the cluster's pods mount.
-pub(super) async fn settings(target: &Target<'_>) -> Result<(), Fault> {
+pub(super) async fn settings(target: &Target<'_>) -> Result<(), ReconcileError> {
     let own_ns = &target.context.own_ns;
-    crate::settings::check(target.cluster, own_ns).map_err(Fault::Invalid)?;
+    crate::settings::check(target.cluster, own_ns).map_err(ReconcileError::Invalid)?;
     let serving = crate::serving::ensure(&target.context.client, own_ns).await?;
     let maps: Api<ConfigMap> = Api::namespaced(target.context.client.clone(), target.namespace);
     let name = settings_config_map(target.name);
-    let there = maps.get_opt(&name).await.map_err(Fault::api("reading the settings ConfigMap"))?;
+    let there = maps.get_opt(&name).await.map_err(ReconcileError::api("reading the settings ConfigMap"))?;
     let data = BTreeMap::from([
         (SETTINGS_KEY.to_owned(), crate::settings::file(target.cluster, own_ns)),
         (AUTHORITY_KEY.to_owned(), serving.authority_pem().to_owned()),
     ]);
     if let Some(there) = there {
         if !is_own(target, &there.metadata) {
-            return Err(Fault::Taken { kind: "ConfigMap", name });
+            return Err(ReconcileError::Taken { kind: "ConfigMap", name });
         }
         if there.data.as_ref() == Some(&data) {
             return Ok(());
         }
     }
     let map = ConfigMap { metadata: owned(target, None), data: Some(data), ..ConfigMap::default() };
-    maps.patch(&name, &applied(), &Patch::Apply(&map)).await.map_err(Fault::api("applying the settings ConfigMap"))?;
+    maps.patch(&name, &applied(), &Patch::Apply(&map))
+        .await
+        .map_err(ReconcileError::api("applying the settings ConfigMap"))?;
     Ok(())
 }
 
@@ -103,15 +105,16 @@ pub(super) struct Guarded {
 }
 
 /// Keeps the budget, or takes it away while somebody else's selects the pods.
-pub(super) async fn guard(target: &Target<'_>, pods: &[Pod]) -> Result<Guarded, Fault> {
+pub(super) async fn guard(target: &Target<'_>, pods: &[Pod]) -> Result<Guarded, ReconcileError> {
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(target.context.client.clone(), target.namespace);
     let name = settings_config_map(target.name);
-    let all = budgets.list(&ListParams::default()).await.map_err(Fault::api("listing PodDisruptionBudgets"))?.items;
+    let all =
+        budgets.list(&ListParams::default()).await.map_err(ReconcileError::api("listing PodDisruptionBudgets"))?.items;
     let there = all.iter().find(|b| b.metadata.name.as_deref() == Some(&name));
     if let Some(there) = there
         && !is_own(target, &there.metadata)
     {
-        return Err(Fault::Taken { kind: "PodDisruptionBudget", name });
+        return Err(ReconcileError::Taken { kind: "PodDisruptionBudget", name });
     }
     if let Some(other) = guard::other(&all, &name, pods) {
         return other_budget(target, &budgets, there, other).await;
@@ -129,7 +132,7 @@ pub(super) async fn guard(target: &Target<'_>, pods: &[Pod]) -> Result<Guarded, 
         budgets
             .patch(&name, &applied(), &Patch::Apply(&object))
             .await
-            .map_err(Fault::api("applying the PodDisruptionBudget"))?;
+            .map_err(ReconcileError::api("applying the PodDisruptionBudget"))?;
     }
     let says = format!("PodDisruptionBudget {name} keeps {} pods from eviction", budget.min_available);
     let again = budget.lower_since.map(|_| guard::LOWER_AFTER);
@@ -142,7 +145,7 @@ async fn other_budget(
     budgets: &Api<PodDisruptionBudget>,
     there: Option<&PodDisruptionBudget>,
     other: &str,
-) -> Result<Guarded, Fault> {
+) -> Result<Guarded, ReconcileError> {
     let says = format!(
         "PodDisruptionBudget {other} selects the pods, so the operator makes none; two would make every eviction fail. \
          Delete {other} to have the operator guard the members"
@@ -154,23 +157,24 @@ async fn other_budget(
     Ok(Guarded { fact: Fact::no(ConditionReason::OtherBudget, says), again: None })
 }
 
-async fn delete(budgets: &Api<PodDisruptionBudget>, there: &PodDisruptionBudget) -> Result<(), Fault> {
+async fn delete(budgets: &Api<PodDisruptionBudget>, there: &PodDisruptionBudget) -> Result<(), ReconcileError> {
     let same = Preconditions { uid: there.metadata.uid.clone(), ..Preconditions::default() };
     let name = there.metadata.name.as_deref().unwrap_or_default();
     match budgets.delete(name, &DeleteParams::default().preconditions(same)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(Fault::api("deleting the PodDisruptionBudget")(error)),
+        Err(error) => Err(ReconcileError::api("deleting the PodDisruptionBudget")(error)),
     }
 }
 
 /// Takes the guard away from a CacheCluster that is being deleted. Pods that are evicted don't come back then, so that
 /// any number would hold a drain up for good: at the last pods, or at once where one isn't healthy. Each still hands over
 /// before it ends.
-pub(super) async fn unguard(target: &Target<'_>) -> Result<Fact, Fault> {
+pub(super) async fn unguard(target: &Target<'_>) -> Result<Fact, ReconcileError> {
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(target.context.client.clone(), target.namespace);
     let name = settings_config_map(target.name);
-    let all = budgets.list(&ListParams::default()).await.map_err(Fault::api("listing PodDisruptionBudgets"))?.items;
+    let all =
+        budgets.list(&ListParams::default()).await.map_err(ReconcileError::api("listing PodDisruptionBudgets"))?.items;
     let own = all.iter().find(|b| b.metadata.name.as_deref() == Some(&name) && is_own(target, &b.metadata));
     if let Some(there) = own {
         delete(&budgets, there).await?;
@@ -205,11 +209,11 @@ pub(super) async fn status(
     settings_fault: Option<Fact>,
     certificates: Fact,
     guard: Fact,
-) -> Result<(), Fault> {
+) -> Result<(), ReconcileError> {
     let (document, document_fault) = match target.context.documents.read(target.uid).await {
         Ok(document) => (document, None),
         // No authority means no document, and the condition of certificates says so.
-        Err(crate::document::Fault::UnknownCluster(_)) if target.had_no_members() => (None, None),
+        Err(crate::document::DocumentError::UnknownCluster(_)) if target.had_no_members() => (None, None),
         Err(fault) => (None, Some(fault.to_string())),
     };
     let seen = Seen {
@@ -237,7 +241,7 @@ pub(super) async fn status(
     clusters
         .patch_status(target.name, &applied(), &Patch::Apply(patch))
         .await
-        .map_err(Fault::api("applying the status"))?;
+        .map_err(ReconcileError::api("applying the status"))?;
     let before = target.cluster.status.as_ref().and_then(|status| status.last_loss.as_ref());
     if let Some(loss) = status.last_loss.as_ref().filter(|loss| before != Some(loss)) {
         let note = format!(

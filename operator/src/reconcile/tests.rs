@@ -98,15 +98,15 @@ impl Server {
         Arc::new(serde_json::from_value(self.get(&format!("{CLUSTERS}/web")).unwrap()).unwrap())
     }
 
-    fn context(&self) -> Arc<Context> {
+    fn context(&self) -> Arc<Reconciler> {
         self.context_with(WebhookStanding::InPlace)
     }
 
-    fn context_with(&self, standing: WebhookStanding) -> Arc<Context> {
+    fn context_with(&self, standing: WebhookStanding) -> Arc<Reconciler> {
         let client = self.client();
         let documents = Documents::new(client.clone(), "sidegrid-system");
         let (_, webhook) = watch::channel(standing);
-        Arc::new(Context::new(client, "sidegrid-system", "replica-1", documents, Arc::default(), webhook))
+        Arc::new(Reconciler::new(client, "sidegrid-system", "replica-1", documents, Arc::default(), webhook))
     }
 }
 

@@ -19,7 +19,7 @@ use super::problem::Problem;
 use super::token::{self, PodClaim};
 use super::{RegistryState, Shared};
 use crate::crd::{CacheCluster, TopologySpec};
-use crate::document::Fault;
+use crate::document::DocumentError;
 use crate::kube_call;
 use crate::names::CLUSTER_LABEL;
 
@@ -120,7 +120,7 @@ async fn not_anothers(shared: &Shared, uid: &str, member: MemberId, pod_uid: &st
             Err(Problem::forbidden(format!("member {member} is another pod's")))
         }
         // One that can't be understood keeps nobody from being certified: its members are needed to mend it.
-        Ok(_) | Err(Fault::Corrupt { .. }) => Ok(()),
+        Ok(_) | Err(DocumentError::Corrupt { .. }) => Ok(()),
         Err(fault) => Err(fault.into()),
     }
 }

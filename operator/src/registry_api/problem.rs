@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use sidegrid_registry::api::{ApiProblem, reason};
 
 use crate::authority::AuthorityFault;
-use crate::document::Fault;
+use crate::document::DocumentError;
 use crate::kube_call::CallError;
 
 /// A refusal: a status, a stable word and a text for people.
@@ -91,16 +91,16 @@ impl IntoResponse for Problem {
     }
 }
 
-impl From<Fault> for Problem {
-    fn from(fault: Fault) -> Problem {
+impl From<DocumentError> for Problem {
+    fn from(fault: DocumentError) -> Problem {
         let says = fault.to_string();
         match fault {
-            Fault::Unavailable(_) => Problem::unavailable(says),
-            Fault::Unknown(_) => Problem::unknown(says),
-            Fault::Lost(_) => Problem::new(StatusCode::GONE, reason::LOST, says),
-            Fault::UnknownCluster(_) => Problem::forbidden(says),
-            Fault::Corrupt { .. } => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason::CORRUPT, says),
-            Fault::Invalid(_) => Problem::invalid(says),
+            DocumentError::Unavailable(_) => Problem::unavailable(says),
+            DocumentError::Unknown(_) => Problem::unknown(says),
+            DocumentError::Lost(_) => Problem::new(StatusCode::GONE, reason::LOST, says),
+            DocumentError::UnknownCluster(_) => Problem::forbidden(says),
+            DocumentError::Corrupt { .. } => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason::CORRUPT, says),
+            DocumentError::Invalid(_) => Problem::invalid(says),
         }
     }
 }

@@ -17,7 +17,7 @@ use sidegrid_registry::Swap;
 use sidegrid_registry::api::RepublishRequest;
 
 use crate::authority::{labels, post};
-use crate::document::{Documents, Fault, MAX_BYTES};
+use crate::document::{DocumentError, Documents, MAX_BYTES};
 use crate::kube_call::{self, CallError};
 use crate::names;
 
@@ -40,10 +40,10 @@ fn statements_of(object: &ConfigMap) -> Statements {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-fn data_of(statements: &Statements) -> Result<BTreeMap<String, String>, Fault> {
-    let text = serde_json::to_string(statements).map_err(|e| Fault::Invalid(e.to_string()))?;
+fn data_of(statements: &Statements) -> Result<BTreeMap<String, String>, DocumentError> {
+    let text = serde_json::to_string(statements).map_err(|e| DocumentError::Invalid(e.to_string()))?;
     if text.len() > MAX_BYTES {
-        return Err(Fault::Invalid(format!("the document has more than {MAX_BYTES} bytes")));
+        return Err(DocumentError::Invalid(format!("the document has more than {MAX_BYTES} bytes")));
     }
     Ok(BTreeMap::from([(STATEMENTS_KEY.to_owned(), text)]))
 }
@@ -57,7 +57,7 @@ pub(super) async fn republish(
     uid: &str,
     member: MemberId,
     known: &RepublishRequest,
-) -> Result<bool, Fault> {
+) -> Result<bool, DocumentError> {
     let objects = documents.documents();
     let name = config_map(uid);
     for _ in 0..TRIES {
@@ -99,13 +99,13 @@ pub(super) async fn republish(
             Err(error) => return Err(unavailable(error)),
         }
     }
-    Err(Fault::Unavailable("other members publish at the same time; try again".to_owned()))
+    Err(DocumentError::Unavailable("other members publish at the same time; try again".to_owned()))
 }
 
-async fn new_object(documents: &Documents, uid: &str, statements: &Statements) -> Result<ConfigMap, Fault> {
+async fn new_object(documents: &Documents, uid: &str, statements: &Statements) -> Result<ConfigMap, DocumentError> {
     let secret = names::authority_secret(uid);
     let found = kube_call::read(documents.secrets().get_metadata_opt(&secret)).await.map_err(unavailable)?;
-    let owner = found.ok_or_else(|| Fault::UnknownCluster(uid.to_owned()))?;
+    let owner = found.ok_or_else(|| DocumentError::UnknownCluster(uid.to_owned()))?;
     let owner = OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Secret".to_owned(),
@@ -131,6 +131,6 @@ async fn forget(documents: &Documents, uid: &str) {
 }
 
 /// A note that may or may not have been taken is taken again.
-fn unavailable(error: CallError) -> Fault {
-    Fault::Unavailable(error.to_string())
+fn unavailable(error: CallError) -> DocumentError {
+    DocumentError::Unavailable(error.to_string())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::schema::{BIND_PATTERNS, BIND_WORDS, Kind, MAX_UNIX_SOCKET, one_of};
+use crate::schema::{BIND_PATTERNS, BIND_WORDS, MAX_UNIX_SOCKET, ValueType, one_of};
 use crate::suggest::nearest;
 use crate::text::{format_size, format_span, parse_size, parse_span};
 
@@ -28,27 +28,27 @@ fn wrong<T>(problem: impl Into<String>, remedy: impl Into<String>) -> Result<T, 
 }
 
 /// Checks `value` and brings it into the form that the settings types read. A value of null is not passed here.
-pub(crate) fn check(kind: Kind, value: &Value) -> Result<Value, Wrong> {
+pub(crate) fn check(kind: ValueType, value: &Value) -> Result<Value, Wrong> {
     let give = || format!("give {}", kind.accepts());
     match kind {
-        Kind::NotYet => wrong("is not available yet", "remove it"),
-        Kind::PresetsNotYet => match value {
+        ValueType::NotYet => wrong("is not available yet", "remove it"),
+        ValueType::PresetsNotYet => match value {
             Value::Array(list) if list.is_empty() => Ok(value.clone()),
             _ => wrong("presets are not available yet", "remove them and define the caches below caches"),
         },
-        Kind::FlagNotYet => match as_flag(value) {
+        ValueType::FlagNotYet => match as_flag(value) {
             Some(false) => Ok(Value::Bool(false)),
             Some(true) => wrong("is not available yet", "set it to false or remove it"),
             None => wrong(format!("{} is neither true nor false", shown(value)), give()),
         },
-        Kind::Whole(min, max) => match as_whole(value) {
+        ValueType::Whole(min, max) => match as_whole(value) {
             Some(n) if (min..=max).contains(&n) => Ok(n.into()),
             Some(_) => wrong(format!("{} is out of range", shown(value)), give()),
             None if is_numeric(value) => wrong(format!("{} is out of range", shown(value)), give()),
             None => wrong(format!("{} is not a whole number", shown(value)), give()),
         },
-        Kind::Hosts => list(value, kind, is_host),
-        Kind::Origins => list(value, kind, is_origin),
+        ValueType::Hosts => list(value, kind, is_host),
+        ValueType::Origins => list(value, kind, is_origin),
         _ => {
             let Some(text) = as_text(value) else {
                 return wrong(format!("{} is not a text", shown(value)), give());
@@ -58,11 +58,11 @@ pub(crate) fn check(kind: Kind, value: &Value) -> Result<Value, Wrong> {
     }
 }
 
-fn check_text(kind: Kind, text: &str) -> Result<Value, Wrong> {
+fn check_text(kind: ValueType, text: &str) -> Result<Value, Wrong> {
     let give = || format!("give {}", kind.accepts());
     let max = match kind {
-        Kind::Path => MAX_PATH,
-        Kind::UnixSocketOrNone => MAX_UNIX_SOCKET,
+        ValueType::Path => MAX_PATH,
+        ValueType::UnixSocketOrNone => MAX_UNIX_SOCKET,
         _ => MAX_TEXT,
     };
     if text.len() > max || text.chars().any(char::is_control) {
@@ -70,12 +70,12 @@ fn check_text(kind: Kind, text: &str) -> Result<Value, Wrong> {
     }
     let fine = Ok(Value::String(text.into()));
     match kind {
-        Kind::Name if !is_name(text) => wrong(format!("{text:?} is not a name"), give()),
-        Kind::Path if text.is_empty() => wrong("is empty", give()),
-        Kind::UnixSocketOrNone if text.is_empty() => Ok(Value::Null),
-        Kind::UnixSocketOrNone if !text.starts_with('/') => wrong(format!("{text:?} is not absolute"), give()),
-        Kind::UnixSocketOrNone if is_folder(text) => wrong(format!("{text:?} is a folder's path"), give()),
-        Kind::Word { now, later } => match text {
+        ValueType::Name if !is_name(text) => wrong(format!("{text:?} is not a name"), give()),
+        ValueType::Path if text.is_empty() => wrong("is empty", give()),
+        ValueType::UnixSocketOrNone if text.is_empty() => Ok(Value::Null),
+        ValueType::UnixSocketOrNone if !text.starts_with('/') => wrong(format!("{text:?} is not absolute"), give()),
+        ValueType::UnixSocketOrNone if is_folder(text) => wrong(format!("{text:?} is a folder's path"), give()),
+        ValueType::Word { now, later } => match text {
             _ if now.contains(&text) => fine,
             _ if later.contains(&text) => wrong(format!("{text} is not available yet"), give()),
             _ => match nearest(text, now.iter().copied()) {
@@ -85,29 +85,31 @@ fn check_text(kind: Kind, text: &str) -> Result<Value, Wrong> {
                 None => wrong(format!("{text:?} is unknown"), give()),
             },
         },
-        Kind::Span(min, max) => match parse_span(text) {
+        ValueType::Span(min, max) => match parse_span(text) {
             Ok(span) if span < Duration::from_millis(min) || span > Duration::from_millis(max) => {
                 wrong(format!("{text} is out of range"), give())
             }
             Ok(span) => Ok(Value::String(format_span(span))),
             Err(problem) => wrong(format!("{text:?} {problem}"), format!("{}, in ms, s, m, h or d", give())),
         },
-        Kind::Size(min, max) => match parse_size(text) {
+        ValueType::Size(min, max) => match parse_size(text) {
             Ok(bytes) if bytes < min || bytes > max => wrong(format!("{text} is out of range"), give()),
             Ok(bytes) => Ok(Value::String(format_size(bytes))),
             Err(problem) => wrong(format!("{text:?} {problem}"), format!("{}, in KiB, MiB, GiB or bytes", give())),
         },
-        Kind::Socket if text.parse::<SocketAddr>().is_err() => {
+        ValueType::Socket if text.parse::<SocketAddr>().is_err() => {
             wrong(format!("{text:?} is not an address and port"), give())
         }
-        Kind::Address if text.parse::<IpAddr>().is_err() => wrong(format!("{text:?} is not an IP address"), give()),
-        Kind::HttpsUrl if https_host(text).is_none() => wrong(format!("{text:?} is not such a URL"), give()),
-        Kind::Bind if !is_bind(text) => wrong(format!("{text:?} is no way to choose an address"), give()),
+        ValueType::Address if text.parse::<IpAddr>().is_err() => {
+            wrong(format!("{text:?} is not an IP address"), give())
+        }
+        ValueType::HttpsUrl if https_host(text).is_none() => wrong(format!("{text:?} is not such a URL"), give()),
+        ValueType::Bind if !is_bind(text) => wrong(format!("{text:?} is no way to choose an address"), give()),
         _ => fine,
     }
 }
 
-fn list(value: &Value, kind: Kind, fits: fn(&str) -> bool) -> Result<Value, Wrong> {
+fn list(value: &Value, kind: ValueType, fits: fn(&str) -> bool) -> Result<Value, Wrong> {
     let give = || format!("give {}", kind.accepts());
     let Value::Array(items) = value else { return wrong(format!("{} is not a list", shown(value)), give()) };
     if items.len() > MAX_LIST {
@@ -230,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    fn problem(kind: Kind, value: Value) -> String {
+    fn problem(kind: ValueType, value: Value) -> String {
         match check(kind, &value) {
             Ok(fine) => format!("fine: {fine}"),
             Err(wrong) => format!("{}; {}", wrong.problem, wrong.remedy),
@@ -239,25 +241,25 @@ mod tests {
 
     #[test]
     fn each_kind_says_what_is_wrong_and_what_to_give() {
-        let word = Kind::Word { now: &["distributed", "local"], later: &["invalidation"] };
+        let word = ValueType::Word { now: &["distributed", "local"], later: &["invalidation"] };
         let cases = [
-            (Kind::Whole(1, 64), json!(0), "0 is out of range; give 1 to 64"),
-            (Kind::Whole(1, 64), json!("65"), "65 is out of range; give 1 to 64"),
-            (Kind::Whole(1, 64), json!(-1), "-1 is out of range; give 1 to 64"),
+            (ValueType::Whole(1, 64), json!(0), "0 is out of range; give 1 to 64"),
+            (ValueType::Whole(1, 64), json!("65"), "65 is out of range; give 1 to 64"),
+            (ValueType::Whole(1, 64), json!(-1), "-1 is out of range; give 1 to 64"),
             (
-                Kind::Whole(1, 64),
+                ValueType::Whole(1, 64),
                 json!("99999999999999999999999"),
                 "99999999999999999999999 is out of range; give 1 to 64",
             ),
-            (Kind::Whole(1, 64), json!("two"), "\"two\" is not a whole number; give 1 to 64"),
-            (Kind::Whole(1, 64), json!(1.5), "1.5 is not a whole number; give 1 to 64"),
-            (Kind::Whole(1, 64), json!([1]), "a list is not a whole number; give 1 to 64"),
-            (Kind::Span(1000, 60_000), json!("30"), "\"30\" has no unit; give 1s to 1m, in ms, s, m, h or d"),
-            (Kind::Span(1000, 60_000), json!(30), "\"30\" has no unit; give 1s to 1m, in ms, s, m, h or d"),
-            (Kind::Span(1000, 60_000), json!("2m"), "2m is out of range; give 1s to 1m"),
-            (Kind::Size(1, 1024), json!("2KiB"), "2KiB is out of range; give 1 to 1KiB"),
+            (ValueType::Whole(1, 64), json!("two"), "\"two\" is not a whole number; give 1 to 64"),
+            (ValueType::Whole(1, 64), json!(1.5), "1.5 is not a whole number; give 1 to 64"),
+            (ValueType::Whole(1, 64), json!([1]), "a list is not a whole number; give 1 to 64"),
+            (ValueType::Span(1000, 60_000), json!("30"), "\"30\" has no unit; give 1s to 1m, in ms, s, m, h or d"),
+            (ValueType::Span(1000, 60_000), json!(30), "\"30\" has no unit; give 1s to 1m, in ms, s, m, h or d"),
+            (ValueType::Span(1000, 60_000), json!("2m"), "2m is out of range; give 1s to 1m"),
+            (ValueType::Size(1, 1024), json!("2KiB"), "2KiB is out of range; give 1 to 1KiB"),
             (
-                Kind::Size(1, 1024),
+                ValueType::Size(1, 1024),
                 json!("2Kb"),
                 "\"2Kb\" has an unknown unit; give 1 to 1KiB, in KiB, MiB, GiB or bytes",
             ),
@@ -269,29 +271,33 @@ mod tests {
             ),
             (word, json!("x"), "\"x\" is unknown; give distributed or local"),
             (word, json!(true), "true is not a text; give distributed or local"),
-            (Kind::FlagNotYet, json!(true), "is not available yet; set it to false or remove it"),
-            (Kind::FlagNotYet, json!("yes"), "\"yes\" is neither true nor false; give false"),
-            (Kind::NotYet, json!("5m"), "is not available yet; remove it"),
-            (Kind::Address, json!("localhost"), "\"localhost\" is not an IP address; give an IP address"),
-            (Kind::Path, json!(""), "is empty; give a path"),
+            (ValueType::FlagNotYet, json!(true), "is not available yet; set it to false or remove it"),
+            (ValueType::FlagNotYet, json!("yes"), "\"yes\" is neither true nor false; give false"),
+            (ValueType::NotYet, json!("5m"), "is not available yet; remove it"),
+            (ValueType::Address, json!("localhost"), "\"localhost\" is not an IP address; give an IP address"),
+            (ValueType::Path, json!(""), "is empty; give a path"),
             (
-                Kind::HttpsUrl,
+                ValueType::HttpsUrl,
                 json!("http://a:8443"),
                 "\"http://a:8443\" is not such a URL; give a URL without path such as https://operator.example:8443",
             ),
-            (Kind::Hosts, json!(["a:80"]), "\"a:80\" does not belong there; give host names or addresses without port"),
             (
-                Kind::Origins,
+                ValueType::Hosts,
+                json!(["a:80"]),
+                "\"a:80\" does not belong there; give host names or addresses without port",
+            ),
+            (
+                ValueType::Origins,
                 json!(["app.example"]),
                 "\"app.example\" does not belong there; give origins such as https://app.example",
             ),
             (
-                Kind::Origins,
+                ValueType::Origins,
                 json!(["https://a/b"]),
                 "\"https://a/b\" does not belong there; give origins such as https://app.example",
             ),
             (
-                Kind::PresetsNotYet,
+                ValueType::PresetsNotYet,
                 json!(["keycloak"]),
                 "presets are not available yet; remove them and define the caches below caches",
             ),
@@ -299,20 +305,23 @@ mod tests {
         for (kind, value, expected) in cases {
             assert_eq!(problem(kind, value), expected);
         }
-        assert!(problem(Kind::Socket, json!("7080")).contains("is not an address and port; give an address and port"));
         assert!(
-            problem(Kind::Bind, json!("eth0")).contains("is no way to choose an address; give an IP address, SITE")
+            problem(ValueType::Socket, json!("7080")).contains("is not an address and port; give an address and port")
         );
-        assert!(problem(Kind::Bind, json!("match-host:")).contains("is no way"));
-        assert!(problem(Kind::Text, json!("a\nb")).contains("control characters"));
-        assert!(problem(Kind::Name, json!("-x")).contains("is not a name"));
+        assert!(
+            problem(ValueType::Bind, json!("eth0"))
+                .contains("is no way to choose an address; give an IP address, SITE")
+        );
+        assert!(problem(ValueType::Bind, json!("match-host:")).contains("is no way"));
+        assert!(problem(ValueType::Text, json!("a\nb")).contains("control characters"));
+        assert!(problem(ValueType::Name, json!("-x")).contains("is not a name"));
     }
 
     #[test]
     fn a_unix_sockets_path_is_absolute_short_and_of_a_file() {
         let path = |length: usize| format!("/{}", "s".repeat(length - 1));
-        assert_eq!(check(Kind::UnixSocketOrNone, &json!(path(107))), Ok(json!(path(107))));
-        assert_eq!(check(Kind::UnixSocketOrNone, &json!("")), Ok(Value::Null));
+        assert_eq!(check(ValueType::UnixSocketOrNone, &json!(path(107))), Ok(json!(path(107))));
+        assert_eq!(check(ValueType::UnixSocketOrNone, &json!("")), Ok(Value::Null));
         for (bad, expected) in [
             (path(108).as_str(), "is longer than 107 bytes or holds control characters"),
             ("run/http.sock", "\"run/http.sock\" is not absolute"),
@@ -320,7 +329,7 @@ mod tests {
             ("/run/..", "\"/run/..\" is a folder's path"),
         ] {
             let remedy = "give an absolute path of at most 107 bytes, or nothing";
-            assert_eq!(problem(Kind::UnixSocketOrNone, json!(bad)), format!("{expected}; {remedy}"));
+            assert_eq!(problem(ValueType::UnixSocketOrNone, json!(bad)), format!("{expected}; {remedy}"));
         }
     }
 
@@ -339,13 +348,13 @@ mod tests {
 
     #[test]
     fn what_fits_is_kept_or_normalised() {
-        assert_eq!(check(Kind::Whole(0, 9), &json!("7")), Ok(json!(7)));
-        assert_eq!(check(Kind::Span(0, 90_000), &json!("60s")), Ok(json!("1m")));
-        assert_eq!(check(Kind::Size(0, 4096), &json!(1024)), Ok(json!("1KiB")));
-        assert_eq!(check(Kind::Text, &json!(7)), Ok(json!("7")));
-        assert_eq!(check(Kind::Socket, &json!("[::1]:0")), Ok(json!("[::1]:0")));
-        assert_eq!(check(Kind::Bind, &json!("match-interface:eth.*")), Ok(json!("match-interface:eth.*")));
-        assert_eq!(check(Kind::Hosts, &json!(["::1", "app.example"])), Ok(json!(["::1", "app.example"])));
-        assert_eq!(check(Kind::Origins, &json!(["http://[::1]:80"])), Ok(json!(["http://[::1]:80"])));
+        assert_eq!(check(ValueType::Whole(0, 9), &json!("7")), Ok(json!(7)));
+        assert_eq!(check(ValueType::Span(0, 90_000), &json!("60s")), Ok(json!("1m")));
+        assert_eq!(check(ValueType::Size(0, 4096), &json!(1024)), Ok(json!("1KiB")));
+        assert_eq!(check(ValueType::Text, &json!(7)), Ok(json!("7")));
+        assert_eq!(check(ValueType::Socket, &json!("[::1]:0")), Ok(json!("[::1]:0")));
+        assert_eq!(check(ValueType::Bind, &json!("match-interface:eth.*")), Ok(json!("match-interface:eth.*")));
+        assert_eq!(check(ValueType::Hosts, &json!(["::1", "app.example"])), Ok(json!(["::1", "app.example"])));
+        assert_eq!(check(ValueType::Origins, &json!(["http://[::1]:80"])), Ok(json!(["http://[::1]:80"])));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::fault::{Fault, Origin};
+use crate::setting_error::{Origin, SettingError};
 use crate::settings::{Cache, Mode, Network, RegistryKind, Settings, WhenFull};
 use crate::text::format_span;
 
@@ -12,7 +12,7 @@ pub(crate) fn contradictions(
     settings: &Settings,
     origins: &BTreeMap<String, Origin>,
     faulty: &BTreeSet<String>,
-) -> Vec<Fault> {
+) -> Vec<SettingError> {
     let mut found = Found { origins, faulty, faults: Vec::new() };
     for (name, cache) in &settings.caches {
         of_cache(&mut found, name, cache);
@@ -27,7 +27,7 @@ pub(crate) fn contradictions(
 struct Found<'a> {
     origins: &'a BTreeMap<String, Origin>,
     faulty: &'a BTreeSet<String>,
-    faults: Vec<Fault>,
+    faults: Vec<SettingError>,
 }
 
 impl Found<'_> {
@@ -39,7 +39,7 @@ impl Found<'_> {
         let set = paths.iter().find(|p| self.origins.contains_key(**p));
         let Some(path) = set.or(paths.first()) else { return };
         let origin = self.origins.get(*path).cloned().unwrap_or(Origin::Default);
-        self.faults.push(Fault { path: (*path).to_owned(), problem, remedy, origin });
+        self.faults.push(SettingError { path: (*path).to_owned(), problem, remedy, origin });
     }
 }
 

@@ -5,18 +5,18 @@
 
 mod check;
 mod contradiction;
-mod fault;
 mod load;
 mod schema;
+mod setting_error;
 mod settings;
 mod sources;
 mod suggest;
 mod text;
 mod yaml;
 
-pub use fault::{Fault, Faults, Origin};
 pub use load::{Base, Loaded, Sources};
-pub use schema::{FIELDS, Field, Kind, reference};
+pub use schema::{FIELDS, Field, ValueType, reference};
+pub use setting_error::{Origin, SettingError, SettingErrors};
 pub use settings::*;
 pub use text::{format_size, format_span, parse_size, parse_span};
 pub use yaml::to_yaml;

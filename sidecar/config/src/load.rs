@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::check::check;
 use crate::contradiction::contradictions;
-use crate::fault::{Fault, Faults, Origin};
-use crate::schema::{Kind, field_of};
+use crate::schema::{ValueType, field_of};
+use crate::setting_error::{Origin, SettingError, SettingErrors};
 use crate::settings::Settings;
 use crate::sources::{Leaves, caches_named_by};
 
@@ -65,7 +65,7 @@ impl Settings {
     ///
     /// # Errors
     /// Every fault of every source.
-    pub fn load(sources: Sources) -> Result<Loaded, Faults> {
+    pub fn load(sources: Sources) -> Result<Loaded, SettingErrors> {
         let mut leaves = Leaves::default();
         leaves.take_tree(&sources.base.tree(), "", &Origin::Default);
         if let Some(file) = &sources.file {
@@ -98,7 +98,7 @@ impl Settings {
     }
 }
 
-fn build(leaves: Leaves) -> Result<Loaded, Faults> {
+fn build(leaves: Leaves) -> Result<Loaded, SettingErrors> {
     let Leaves { values, caches, mut faults } = leaves;
     let mut tree = json!({});
     let mut origins: BTreeMap<String, Origin> = BTreeMap::new();
@@ -110,7 +110,7 @@ fn build(leaves: Leaves) -> Result<Loaded, Faults> {
         let Some(field) = field_of(&path) else { continue };
         if value.is_null() {
             // Says "the default", except where having none is a value of its own.
-            if matches!(field.kind, Kind::UnixSocketOrNone) {
+            if matches!(field.kind, ValueType::UnixSocketOrNone) {
                 *at(&mut tree, &path) = Value::Null;
             }
             origins.insert(path, origin);
@@ -122,7 +122,7 @@ fn build(leaves: Leaves) -> Result<Loaded, Faults> {
                 origins.insert(path, origin);
             }
             Err(wrong) => {
-                faults.push(Fault { path, problem: wrong.problem, remedy: wrong.remedy, origin });
+                faults.push(SettingError { path, problem: wrong.problem, remedy: wrong.remedy, origin });
             }
         }
     }
@@ -135,7 +135,7 @@ fn build(leaves: Leaves) -> Result<Loaded, Faults> {
                 return Ok(Loaded { settings, origins });
             }
         }
-        Err(error) => faults.push(Fault {
+        Err(error) => faults.push(SettingError {
             path: "settings".into(),
             problem: format!("passed the checks and can't be read: {error}"),
             remedy: "report this as a fault of the program".into(),
@@ -144,7 +144,7 @@ fn build(leaves: Leaves) -> Result<Loaded, Faults> {
     }
     faults.sort_by(|a, b| a.path.cmp(&b.path));
     faults.dedup();
-    Err(Faults(faults))
+    Err(SettingErrors(faults))
 }
 
 fn at<'a>(tree: &'a mut Value, path: &str) -> &'a mut Value {

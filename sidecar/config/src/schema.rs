@@ -13,14 +13,14 @@ pub struct Field {
     /// Its path; `*` stands for the name of a cache.
     pub path: &'static str,
     /// What it may hold.
-    pub kind: Kind,
+    pub kind: ValueType,
     /// What it is for, as a clause.
     pub about: &'static str,
 }
 
 /// What a setting may hold.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub enum ValueType {
     /// Any text of up to 255 bytes without control characters.
     Text,
     /// A name: 1 to 63 letters, digits, `-`, `_` or `.`, beginning with a letter or digit.
@@ -67,12 +67,12 @@ const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-const fn field(path: &'static str, kind: Kind, about: &'static str) -> Field {
+const fn field(path: &'static str, kind: ValueType, about: &'static str) -> Field {
     Field { path, kind, about }
 }
 
-const fn words(now: &'static [&'static str], later: &'static [&'static str]) -> Kind {
-    Kind::Word { now, later }
+const fn words(now: &'static [&'static str], later: &'static [&'static str]) -> ValueType {
+    ValueType::Word { now, later }
 }
 
 /// Longest path of a Unix socket, in bytes: what the system's address holds, without the zero at its end.
@@ -84,69 +84,85 @@ pub(crate) const BIND_PATTERNS: &[&str] = &["match-interface:", "match-address:"
 
 /// Every setting.
 pub const FIELDS: &[Field] = &[
-    field("cluster.name", Kind::Name, "clusters of different names are apart on a shared registry"),
+    field("cluster.name", ValueType::Name, "clusters of different names are apart on a shared registry"),
     field("cluster.partition.policy", words(&["fence"], &[]), "a minority refuses service until it is heard again"),
-    field("cluster.segments", Kind::Whole(1, 16_384), "segments of the key space; fixed when the cluster is made"),
-    field("cluster.timing.ping", Kind::Span(10, MINUTE), "between two pings to a peer"),
-    field("cluster.timing.lease", Kind::Span(50, 10 * MINUTE), "how long an echoed ping lets its sender serve"),
-    field("cluster.timing.suspect", Kind::Span(20, 10 * MINUTE), "no echo for this long: suspected"),
+    field("cluster.segments", ValueType::Whole(1, 16_384), "segments of the key space; fixed when the cluster is made"),
+    field("cluster.timing.ping", ValueType::Span(10, MINUTE), "between two pings to a peer"),
+    field("cluster.timing.lease", ValueType::Span(50, 10 * MINUTE), "how long an echoed ping lets its sender serve"),
+    field("cluster.timing.suspect", ValueType::Span(20, 10 * MINUTE), "no echo for this long: suspected"),
     field(
         "cluster.timing.dataSuspect",
-        Kind::Span(50, 10 * MINUTE),
+        ValueType::Span(50, 10 * MINUTE),
         "a replication unacknowledged this long: suspected",
     ),
-    field("cluster.timing.orphanWait", Kind::Span(0, HOUR), "how long to wait for the owner of a segment's last copy"),
-    field("member.name", Kind::Name, "stable name of this member; by default the host's"),
-    field("member.site", Kind::Text, "region or data centre; copies go to different ones when possible"),
-    field("member.rack", Kind::Text, "rack or zone"),
-    field("member.machine", Kind::Text, "machine"),
-    field("member.stateDir", Kind::Path, "folder of the member's name lock and control socket"),
+    field(
+        "cluster.timing.orphanWait",
+        ValueType::Span(0, HOUR),
+        "how long to wait for the owner of a segment's last copy",
+    ),
+    field("member.name", ValueType::Name, "stable name of this member; by default the host's"),
+    field("member.site", ValueType::Text, "region or data centre; copies go to different ones when possible"),
+    field("member.rack", ValueType::Text, "rack or zone"),
+    field("member.machine", ValueType::Text, "machine"),
+    field("member.stateDir", ValueType::Path, "folder of the member's name lock and control socket"),
     field("member.role", words(&["member", "client"], &[]), "a `client` holds no data, it only forwards"),
-    field("member.podUid", Kind::Text, "uid of the pod that it runs in; empty: none"),
+    field("member.podUid", ValueType::Text, "uid of the pod that it runs in; empty: none"),
     field(
         "registry.kind",
         words(&["file", "operator"], &["postgres", "object-store", "etcd", "kubernetes", "multicast"]),
         "what decides views",
     ),
-    field("registry.path", Kind::Path, "for `file`: where it is kept"),
-    field("registry.url", Kind::HttpsUrl, "for `operator`: where it is reached"),
-    field("registry.authority", Kind::Path, "for `operator`: file of the authorities that may sign its certificate"),
-    field("registry.token", Kind::Path, "for `operator`: file of the pod's token"),
-    field("network.bindAddress", Kind::Bind, "address between members: an IP, a word or a pattern"),
-    field("network.dataPort", Kind::Whole(0, 65_535), "data between members; 0 picks a free port"),
-    field("network.failureDetectionPort", Kind::Whole(0, 65_535), "pings between members; 0 picks a free port"),
-    field("network.advertised.address", Kind::Address, "what others are told, behind address translation"),
-    field("network.advertised.port", Kind::Whole(1, 65_535), "the same for the data port"),
-    field("network.advertised.failureDetectionPort", Kind::Whole(1, 65_535), "the same for the failure-detection port"),
+    field("registry.path", ValueType::Path, "for `file`: where it is kept"),
+    field("registry.url", ValueType::HttpsUrl, "for `operator`: where it is reached"),
+    field(
+        "registry.authority",
+        ValueType::Path,
+        "for `operator`: file of the authorities that may sign its certificate",
+    ),
+    field("registry.token", ValueType::Path, "for `operator`: file of the pod's token"),
+    field("network.bindAddress", ValueType::Bind, "address between members: an IP, a word or a pattern"),
+    field("network.dataPort", ValueType::Whole(0, 65_535), "data between members; 0 picks a free port"),
+    field("network.failureDetectionPort", ValueType::Whole(0, 65_535), "pings between members; 0 picks a free port"),
+    field("network.advertised.address", ValueType::Address, "what others are told, behind address translation"),
+    field("network.advertised.port", ValueType::Whole(1, 65_535), "the same for the data port"),
+    field(
+        "network.advertised.failureDetectionPort",
+        ValueType::Whole(1, 65_535),
+        "the same for the failure-detection port",
+    ),
     field("tls.mode", words(&["auto", "disabled"], &["files"]), "where certificates between members come from"),
-    field("tls.rotationIntervalDays", Kind::Whole(1, 365), "certificates are valid for twice as long"),
-    field("http.listen", Kind::Socket, "the cache API; port 0 picks a free one"),
-    field("http.socket", Kind::UnixSocketOrNone, "the cache API on a Unix socket; empty: none"),
-    field("http.allowedHosts", Kind::Hosts, "`Host` names accepted beside this host's own"),
-    field("http.allowedOrigins", Kind::Origins, "`Origin`s accepted"),
-    field("http.maxValueBytes", Kind::Size(1, 64 << 20), "largest value"),
+    field("tls.rotationIntervalDays", ValueType::Whole(1, 365), "certificates are valid for twice as long"),
+    field("http.listen", ValueType::Socket, "the cache API; port 0 picks a free one"),
+    field("http.socket", ValueType::UnixSocketOrNone, "the cache API on a Unix socket; empty: none"),
+    field("http.allowedHosts", ValueType::Hosts, "`Host` names accepted beside this host's own"),
+    field("http.allowedOrigins", ValueType::Origins, "`Origin`s accepted"),
+    field("http.maxValueBytes", ValueType::Size(1, 64 << 20), "largest value"),
     field(
         "http.maxConnections",
-        Kind::Whole(1, 65_536),
+        ValueType::Whole(1, 65_536),
         "connections at once; beyond it the longest idle one is closed",
     ),
-    field("http.headerTimeout", Kind::Span(100, 10 * MINUTE), "how long a request's head may take"),
-    field("http.bodyTimeout", Kind::Span(100, HOUR), "how long a request's body may take"),
-    field("http.idleTimeout", Kind::Span(SECOND, DAY), "how long a connection may be idle between requests"),
-    field("http.requestTimeout", Kind::Span(100, 10 * MINUTE), "how long an operation may take"),
-    field("resp.enabled", Kind::FlagNotYet, "the same caches over RESP"),
-    field("resp.listen", Kind::Socket, "its address"),
-    field("admin.listen", Kind::Socket, "health and metrics; port 0 picks a free one; 0.0.0.0 takes IPv6 too"),
+    field("http.headerTimeout", ValueType::Span(100, 10 * MINUTE), "how long a request's head may take"),
+    field("http.bodyTimeout", ValueType::Span(100, HOUR), "how long a request's body may take"),
+    field("http.idleTimeout", ValueType::Span(SECOND, DAY), "how long a connection may be idle between requests"),
+    field("http.requestTimeout", ValueType::Span(100, 10 * MINUTE), "how long an operation may take"),
+    field("resp.enabled", ValueType::FlagNotYet, "the same caches over RESP"),
+    field("resp.listen", ValueType::Socket, "its address"),
+    field("admin.listen", ValueType::Socket, "health and metrics; port 0 picks a free one; 0.0.0.0 takes IPv6 too"),
     field("caches.*.mode", words(&["distributed", "replicated", "local"], &["invalidation"]), "how the cache is kept"),
-    field("caches.*.owners", Kind::Whole(1, 64), "copies of each entry; `distributed` only"),
-    field("caches.*.ttl", Kind::Span(1, 3_650 * DAY), "time to live of entries stored without one; empty: for ever"),
-    field("caches.*.maxIdle", Kind::NotYet, "removal of entries that nobody reads"),
-    field("caches.*.maxEntries", Kind::Whole(1, 1_000_000_000), "bound on entries per member"),
-    field("caches.*.maxBytes", Kind::Size(4 << 10, 1 << 40), "bound on bytes per member, true overhead included"),
+    field("caches.*.owners", ValueType::Whole(1, 64), "copies of each entry; `distributed` only"),
+    field(
+        "caches.*.ttl",
+        ValueType::Span(1, 3_650 * DAY),
+        "time to live of entries stored without one; empty: for ever",
+    ),
+    field("caches.*.maxIdle", ValueType::NotYet, "removal of entries that nobody reads"),
+    field("caches.*.maxEntries", ValueType::Whole(1, 1_000_000_000), "bound on entries per member"),
+    field("caches.*.maxBytes", ValueType::Size(4 << 10, 1 << 40), "bound on bytes per member, true overhead included"),
     field("caches.*.whenFull", words(&["evict", "reject"], &[]), "what happens at a bound; `reject` answers 507"),
-    field("presets", Kind::PresetsNotYet, "named sets of caches"),
-    field("metrics.histograms", Kind::FlagNotYet, "latency histograms per operation"),
-    field("shutdown.grace", Kind::Span(0, HOUR), "how long handing over may take after SIGTERM"),
+    field("presets", ValueType::PresetsNotYet, "named sets of caches"),
+    field("metrics.histograms", ValueType::FlagNotYet, "latency histograms per operation"),
+    field("shutdown.grace", ValueType::Span(0, HOUR), "how long handing over may take after SIGTERM"),
     field("log.level", words(&["error", "warn", "info", "debug", "trace"], &[]), "least severe level shown"),
     field("log.format", words(&["text", "json"], &[]), "form of a line"),
 ];
@@ -203,30 +219,30 @@ pub(crate) fn environment_name(path: &str) -> String {
     name
 }
 
-impl Kind {
+impl ValueType {
     /// What it may hold, in words: for remedies and the documentation.
     #[must_use]
     pub fn accepts(self) -> String {
         match self {
-            Kind::Text => "a text of up to 255 bytes".into(),
-            Kind::Name => "1 to 63 letters, digits, -, _ or ., beginning with a letter or digit".into(),
-            Kind::Path => "a path".into(),
-            Kind::UnixSocketOrNone => format!("an absolute path of at most {MAX_UNIX_SOCKET} bytes, or nothing"),
-            Kind::Word { now, .. } => one_of(now),
-            Kind::FlagNotYet => "false".into(),
-            Kind::Whole(min, max) => format!("{min} to {max}"),
-            Kind::Span(min, max) => {
+            ValueType::Text => "a text of up to 255 bytes".into(),
+            ValueType::Name => "1 to 63 letters, digits, -, _ or ., beginning with a letter or digit".into(),
+            ValueType::Path => "a path".into(),
+            ValueType::UnixSocketOrNone => format!("an absolute path of at most {MAX_UNIX_SOCKET} bytes, or nothing"),
+            ValueType::Word { now, .. } => one_of(now),
+            ValueType::FlagNotYet => "false".into(),
+            ValueType::Whole(min, max) => format!("{min} to {max}"),
+            ValueType::Span(min, max) => {
                 format!("{} to {}", format_span(Duration::from_millis(min)), format_span(Duration::from_millis(max)))
             }
-            Kind::Size(min, max) => format!("{} to {}", format_size(min), format_size(max)),
-            Kind::Socket => "an address and port such as 127.0.0.1:7080 or [::1]:7080".into(),
-            Kind::Address => "an IP address".into(),
-            Kind::Bind => format!("an IP address, {}", one_of(&[BIND_WORDS, BIND_PATTERNS].concat())),
-            Kind::Hosts => "host names or addresses without port".into(),
-            Kind::Origins => "origins such as https://app.example".into(),
-            Kind::HttpsUrl => "a URL without path such as https://operator.example:8443".into(),
-            Kind::PresetsNotYet => "an empty list".into(),
-            Kind::NotYet => "nothing".into(),
+            ValueType::Size(min, max) => format!("{} to {}", format_size(min), format_size(max)),
+            ValueType::Socket => "an address and port such as 127.0.0.1:7080 or [::1]:7080".into(),
+            ValueType::Address => "an IP address".into(),
+            ValueType::Bind => format!("an IP address, {}", one_of(&[BIND_WORDS, BIND_PATTERNS].concat())),
+            ValueType::Hosts => "host names or addresses without port".into(),
+            ValueType::Origins => "origins such as https://app.example".into(),
+            ValueType::HttpsUrl => "a URL without path such as https://operator.example:8443".into(),
+            ValueType::PresetsNotYet => "an empty list".into(),
+            ValueType::NotYet => "nothing".into(),
         }
     }
 }
@@ -257,9 +273,9 @@ pub fn reference() -> String {
             Some(other) => format!("`{other}`"),
         };
         let not_yet = match field.kind {
-            Kind::Word { later: [], .. } => String::new(),
-            Kind::Word { later, .. } => format!(" (not available yet: {})", later.join(", ")),
-            Kind::FlagNotYet | Kind::PresetsNotYet | Kind::NotYet => " (not available yet)".into(),
+            ValueType::Word { later: [], .. } => String::new(),
+            ValueType::Word { later, .. } => format!(" (not available yet: {})", later.join(", ")),
+            ValueType::FlagNotYet | ValueType::PresetsNotYet | ValueType::NotYet => " (not available yet)".into(),
             _ => String::new(),
         };
         let about = field.about;

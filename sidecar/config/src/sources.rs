@@ -7,8 +7,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::check::is_name;
-use crate::fault::{Fault, Origin};
-use crate::schema::{FIELDS, Kind, children, environment_name, field_of, is_group};
+use crate::schema::{FIELDS, ValueType, children, environment_name, field_of, is_group};
+use crate::setting_error::{Origin, SettingError};
 use crate::suggest::{nearest, plain};
 
 /// Largest settings file.
@@ -28,7 +28,7 @@ pub(crate) struct Leaves {
     pub(crate) values: BTreeMap<String, (Value, Origin)>,
     /// Caches that are defined, also with no setting of their own.
     pub(crate) caches: BTreeMap<String, Origin>,
-    pub(crate) faults: Vec<Fault>,
+    pub(crate) faults: Vec<SettingError>,
 }
 
 impl Leaves {
@@ -40,7 +40,7 @@ impl Leaves {
         remedy: impl Into<String>,
     ) {
         let (path, problem, remedy) = (path.into(), problem.into(), remedy.into());
-        self.faults.push(Fault { path, problem, remedy, origin: origin.clone() });
+        self.faults.push(SettingError { path, problem, remedy, origin: origin.clone() });
     }
 
     /// Takes the settings file.
@@ -209,7 +209,7 @@ impl Leaves {
         }
         let Some(field) = field_of(path) else { return };
         let value = match field.kind {
-            Kind::Hosts | Kind::Origins | Kind::PresetsNotYet => {
+            ValueType::Hosts | ValueType::Origins | ValueType::PresetsNotYet => {
                 let items = text.trim().trim_start_matches('[').trim_end_matches(']').split(',');
                 Value::Array(items.map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect())
             }

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::context::Context;
 use crate::data::Data;
-use crate::data::entry::Entry;
+use crate::data::origin::Origin;
 use crate::document::Agreed;
 use crate::event::{Effect, Effects, Event, Notice};
-use crate::fault::Bugs;
 use crate::gate::Gate;
 use crate::ids::{ClusterUid, GroupId, MemberId};
 use crate::lease::Lease;
@@ -18,7 +16,9 @@ use crate::member::Member;
 use crate::membership::{Decided, Membership, classes};
 use crate::message::{Envelope, Message};
 use crate::operation::{Applied, Refusal, RefusalReason};
+use crate::planted_bug::Bugs;
 use crate::snapshot::{Participation, Snapshot};
+use crate::step_context::StepContext;
 use crate::storage::Storage;
 use crate::time::Time;
 
@@ -58,7 +58,7 @@ pub struct Core<S: Storage> {
     lease: Arc<Lease>,
     membership: Membership,
     data: Data<S>,
-    entry: Entry,
+    origin: Origin,
     ticked: Time,
     had_lease: bool,
     /// When the lease last came or went.
@@ -83,7 +83,7 @@ impl<S: Storage> Core<S> {
             lease: Arc::clone(&lease),
             membership: Membership::new(setup, lease, now),
             data,
-            entry: Entry::default(),
+            origin: Origin::default(),
             ticked: now,
             had_lease: false,
             lease_turned: now,
@@ -113,7 +113,7 @@ impl<S: Storage> Core<S> {
             self.install(now, decided, effects);
         }
         if self.membership.participation() == Participation::Superseded {
-            self.entry.abandon(&mut self.context(now, effects), RefusalReason::NoLease);
+            self.origin.abandon(&mut self.context(now, effects), RefusalReason::NoLease);
             effects.push(Effect::Superseded);
             return;
         }
@@ -121,8 +121,8 @@ impl<S: Storage> Core<S> {
         self.lease.turned(now, self.membership.confirmed_past());
     }
 
-    fn context<'a>(&self, now: Time, effects: &'a mut Effects) -> Context<'a> {
-        Context {
+    fn context<'a>(&self, now: Time, effects: &'a mut Effects) -> StepContext<'a> {
+        StepContext {
             now,
             me: self.me.id,
             view: self.membership.view_number(),
@@ -154,7 +154,7 @@ impl<S: Storage> Core<S> {
             }
             Event::Submit { ticket, operation, deadline } => {
                 let here = &self.me.locality;
-                self.entry.submit(&mut cx, &mut self.data, here, ticket, operation, deadline);
+                self.origin.submit(&mut cx, &mut self.data, here, ticket, operation, deadline);
             }
             Event::Drain => self.membership.on_drain(&mut cx),
         }
@@ -174,7 +174,7 @@ impl<S: Storage> Core<S> {
         }
     }
 
-    fn on_message(&mut self, cx: &mut Context<'_>, from: MemberId, envelope: Envelope) -> Option<Decided> {
+    fn on_message(&mut self, cx: &mut StepContext<'_>, from: MemberId, envelope: Envelope) -> Option<Decided> {
         let Envelope { view, confirmed_past, message } = envelope;
         let arrived = self.membership.on_shown(cx, from, view, confirmed_past);
         if arrived {
@@ -188,7 +188,7 @@ impl<S: Storage> Core<S> {
                 }
             }
             Message::Forwarded { id, attempt, result } => {
-                self.entry.on_answer(cx, from, view, id, attempt, result);
+                self.origin.on_answer(cx, from, view, id, attempt, result);
             }
             Message::Replicate { .. }
             | Message::Replicated { .. }
@@ -224,7 +224,7 @@ impl<S: Storage> Core<S> {
         let present: BTreeSet<MemberId> =
             decided.view.ids().filter(|id| self.membership.has_installed(*id, decided.view.number)).collect();
         self.data.install(&mut cx, &decided.view, &present);
-        self.entry.on_view(&cx);
+        self.origin.on_view(&cx);
     }
 
     /// What follows every event: answers to this node's own app, and on a tick what time brings.
@@ -237,11 +237,11 @@ impl<S: Storage> Core<S> {
             let stuck = self.data.stuck(now, self.membership.timing.data_suspect);
             self.membership.set_stuck(stuck);
             self.report_complete(&mut cx);
-            self.entry.avoid(self.membership.suspected());
+            self.origin.avoid(self.membership.suspected());
         }
-        self.entry.on_tick(&mut cx, &mut self.data, &self.me.locality);
+        self.origin.on_tick(&mut cx, &mut self.data, &self.me.locality);
         if let Some(reason) = self.cut_off(now).filter(|_| tick) {
-            self.entry.abandon(&mut cx, reason);
+            self.origin.abandon(&mut cx, reason);
         }
         let has_lease = self.gate.has_lease(now);
         if has_lease != self.had_lease {
@@ -252,7 +252,7 @@ impl<S: Storage> Core<S> {
     }
 
     /// Tells the coordinator which incoming copies are complete, until it has made them owners.
-    fn report_complete(&mut self, cx: &mut Context<'_>) {
+    fn report_complete(&mut self, cx: &mut StepContext<'_>) {
         if cx.now.since(self.reported_complete) < self.limits.resend {
             return;
         }
@@ -268,7 +268,7 @@ impl<S: Storage> Core<S> {
     pub fn next_turn(&self, now: Time) -> Time {
         let next = self.ticked + self.limits.tick;
         let next = self.data.next_turn().map_or(next, |at| at.min(next));
-        let next = self.entry.next_turn().map_or(next, |at| at.min(next));
+        let next = self.origin.next_turn().map_or(next, |at| at.min(next));
         next.max(now)
     }
 
@@ -294,7 +294,7 @@ impl<S: Storage> Core<S> {
     #[must_use]
     pub fn table_sizes(&self) -> std::collections::BTreeMap<&'static str, usize> {
         let mut sizes = self.data.table_sizes();
-        sizes.insert("operations", self.entry.len());
+        sizes.insert("operations", self.origin.len());
         sizes.extend(self.membership.table_sizes());
         sizes
     }
@@ -313,7 +313,7 @@ impl<S: Storage> Core<S> {
             registry_ok: self.membership.registry_ok(),
             reaches_nobody: self.membership.reaches_nobody(),
             groups: self.data.role_counts(),
-            operations_in_flight: self.entry.len(),
+            operations_in_flight: self.origin.len(),
             pending_writes,
             pending_bytes,
             under_replicated: view.as_ref().map_or(0, |v| v.groups.iter().filter(|g| !g.incoming.is_empty()).count()),

@@ -1,21 +1,21 @@
-//! What happens to operations, writes and copies: one [`group::Group`] for each replica group, and the entry for this
+//! What happens to operations, writes and copies: one [`group::Group`] for each replica group, and the origin of this
 //! node's own app.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::context::Context;
 use crate::gate::Gate;
 use crate::ids::{GroupId, MemberId, SegmentId, Version};
 use crate::message::Message;
 use crate::operation::{Answer, OperationId, Outcome, Refusal};
+use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Record, Storage, StoredEntry};
 use crate::time::Time;
 use crate::view::{Replicas, View};
 
-pub(crate) mod entry;
 mod group;
 mod install;
+pub(crate) mod origin;
 mod owner;
 mod primary;
 mod promotion;
@@ -40,7 +40,7 @@ pub(crate) struct Data<S: Storage> {
     /// Groups whose watermark moved and whose other copies were not told yet.
     stable_due: BTreeSet<GroupId>,
     stable_at: Option<Time>,
-    /// Answers to this node's own operations, for the entry.
+    /// Answers to this node's own operations, for the origin.
     answers: Vec<(OperationId, u32, Result<Answer, Refusal>)>,
     /// Groups whose transfer to this node runs.
     filling: BTreeSet<GroupId>,
@@ -99,12 +99,12 @@ impl<S: Storage> Data<S> {
         self.gate.has_lease(now)
     }
 
-    fn answer(&mut self, cx: &mut Context<'_>, asker: Asker, outcome: Outcome) {
+    fn answer(&mut self, cx: &mut StepContext<'_>, asker: Asker, outcome: Outcome) {
         let hops = u8::from(asker.from != cx.me);
         self.conclude(cx, asker, Ok(Answer { outcome, owner: cx.me, hops }));
     }
 
-    fn conclude(&mut self, cx: &mut Context<'_>, asker: Asker, result: Result<Answer, Refusal>) {
+    fn conclude(&mut self, cx: &mut StepContext<'_>, asker: Asker, result: Result<Answer, Refusal>) {
         if asker.from == cx.me {
             self.answers.push((asker.id, asker.attempt, result));
         } else {
@@ -113,7 +113,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Takes a data message; its sender's view is this node's own.
-    pub(crate) fn on_message(&mut self, cx: &mut Context<'_>, from: MemberId, message: Message) {
+    pub(crate) fn on_message(&mut self, cx: &mut StepContext<'_>, from: MemberId, message: Message) {
         match message {
             Message::Replicate { group, writes, stable } => self.on_replicate(cx, from, group, writes, stable),
             Message::Replicated { group, versions } => self.on_replicated(cx, from, group, &versions),
@@ -212,7 +212,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Everything that time brings.
-    pub(crate) fn on_tick(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn on_tick(&mut self, cx: &mut StepContext<'_>) {
         self.tell_stable(cx);
         self.release_parked(cx);
         if cx.now >= self.resend_at {

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::document::Timing;
-use crate::fault::{Bug, Bugs};
 use crate::gate::Gate;
 use crate::ids::{MemberId, ViewNumber};
 use crate::message::Ping;
+use crate::planted_bug::{Bug, Bugs};
 use crate::time::Time;
 
 /// The lease this member holds and the promises it has given.

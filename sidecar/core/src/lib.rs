@@ -6,13 +6,11 @@
 //! Newcomers start at [`Core`], then [`event`], then the folders `membership/` (who is in, who may serve) and
 //! `data/` (what happens to a write and a read).
 
-mod context;
 pub mod core;
 mod data;
 pub mod document;
 pub mod evaluate;
 pub mod event;
-pub mod fault;
 pub mod gate;
 pub mod ids;
 pub mod lease;
@@ -22,9 +20,11 @@ mod membership;
 pub mod message;
 pub mod operation;
 mod placement;
+pub mod planted_bug;
 pub mod recovery;
 mod sealing;
 pub mod snapshot;
+mod step_context;
 pub mod storage;
 pub mod time;
 pub mod view;

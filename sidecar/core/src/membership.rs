@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::context::Context;
 use crate::core::Setup;
 use crate::document::{Document, Proof, Timing};
 use crate::event::{CallId, Effect, Notice, RegistryCall};
@@ -16,6 +15,7 @@ use crate::lease::Lease;
 use crate::member::Member;
 use crate::message::Message;
 use crate::snapshot::Participation;
+use crate::step_context::StepContext;
 use crate::time::Time;
 use crate::view::{Replicas, View};
 
@@ -74,7 +74,7 @@ enum Task {
 struct Call {
     id: CallId,
     until: Time,
-    knew: Known,
+    knew: RegistryKnowledge,
 }
 
 /// What this member has done about a registry that is behind.
@@ -89,7 +89,7 @@ struct Behind {
 
 /// How far this node's knowledge of the registry goes.
 #[derive(Clone, Copy, Debug, Default)]
-struct Known {
+struct RegistryKnowledge {
     view: ViewNumber,
     revision: u64,
 }
@@ -135,7 +135,7 @@ pub(crate) struct Membership {
     /// When the registry was last seen to be behind.
     seen_behind: Time,
     /// What was known when the call was made whose answer is being taken.
-    asked_knowing: Known,
+    asked_knowing: RegistryKnowledge,
     retry_at: Time,
     waits_for: Option<&'static str>,
 
@@ -200,7 +200,7 @@ impl Membership {
             registry_failed: false,
             behind: None,
             seen_behind: Time::ZERO,
-            asked_knowing: Known::default(),
+            asked_knowing: RegistryKnowledge::default(),
             retry_at: Time::ZERO,
             waits_for: None,
             joiners: BTreeMap::new(),
@@ -271,7 +271,7 @@ impl Membership {
     /// view and was not before.
     pub(crate) fn on_shown(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         from: MemberId,
         view: ViewNumber,
         past: ViewNumber,
@@ -293,14 +293,14 @@ impl Membership {
     }
 
     /// Members and joiners always have a place in the table of peers; clients while there is one.
-    fn has_room_for(&self, cx: &Context<'_>, peer: MemberId) -> bool {
+    fn has_room_for(&self, cx: &StepContext<'_>, peer: MemberId) -> bool {
         self.peers.contains_key(&peer)
             || self.peers.len() < cx.limits.clients
             || self.joiners.contains_key(&peer)
             || self.view.as_ref().is_some_and(|v| v.contains(peer))
     }
 
-    fn ask_view(&mut self, cx: &mut Context<'_>, from: MemberId) {
+    fn ask_view(&mut self, cx: &mut StepContext<'_>, from: MemberId) {
         let due = self.announced.get(&from).is_none_or(|at| cx.now.since(*at) >= Duration::from_millis(20));
         if due && from != cx.me {
             self.announced.insert(from, cx.now);
@@ -309,7 +309,7 @@ impl Membership {
     }
 
     /// Shows our view to a peer behind it, at most once in a short while.
-    fn show_view(&mut self, cx: &mut Context<'_>, to: MemberId) {
+    fn show_view(&mut self, cx: &mut StepContext<'_>, to: MemberId) {
         let Some(view) = self.view.clone().filter(|_| self.has_room_for(cx, to)) else { return };
         let peer = self.peers.entry(to).or_default();
         let shown = peer.shown.is_some_and(|(v, at)| v == view.number && cx.now.since(at) < Duration::from_millis(20));
@@ -322,7 +322,7 @@ impl Membership {
     /// Takes a membership message that was sent in view `sent_in`. Returns a view to install, if it brought one.
     pub(crate) fn on_message(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         from: MemberId,
         sent_in: ViewNumber,
         message: Message,
@@ -373,7 +373,7 @@ impl Membership {
     }
 
     /// Everything that time brings. Returns a view to install.
-    pub(crate) fn on_tick(&mut self, cx: &mut Context<'_>) -> Option<Decided> {
+    pub(crate) fn on_tick(&mut self, cx: &mut StepContext<'_>) -> Option<Decided> {
         while self.confirming.front().is_some_and(|(_, at)| *at <= cx.now) {
             if let Some((past, _)) = self.confirming.pop_front() {
                 self.confirmed_past = past.max(self.confirmed_past);
@@ -413,7 +413,7 @@ impl Membership {
         view.ids().find(|id| !self.suspected.contains_key(id) && !self.stopped.contains(id))
     }
 
-    fn learn_death(&mut self, cx: &mut Context<'_>, member: MemberId, proof: Proof) {
+    fn learn_death(&mut self, cx: &mut StepContext<'_>, member: MemberId, proof: Proof) {
         if member == cx.me || self.dead.len() >= cx.limits.clients {
             return;
         }
@@ -430,7 +430,7 @@ impl Membership {
     }
 
     /// Keeps connections to the members, and to the joiners that must be reached.
-    fn tell_peers(&mut self, cx: &mut Context<'_>) {
+    fn tell_peers(&mut self, cx: &mut StepContext<'_>) {
         let mut peers: Vec<Member> = Vec::new();
         let known = self.view.clone().or_else(|| self.document.as_ref().map(|d| Arc::new(d.view.clone())));
         if let Some(view) = &known {
@@ -449,7 +449,7 @@ impl Membership {
         }
     }
 
-    pub(crate) fn on_reached(&mut self, cx: &mut Context<'_>, peer: MemberId) {
+    pub(crate) fn on_reached(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
         self.reached.insert(peer);
         self.unreachable.remove(&peer);
         match self.participation {
@@ -465,7 +465,7 @@ impl Membership {
     }
 
     /// Complete incoming copies of this node, for the coordinator to make owners.
-    pub(crate) fn report_in_sync(&mut self, cx: &mut Context<'_>, groups: Vec<GroupId>) {
+    pub(crate) fn report_in_sync(&mut self, cx: &mut StepContext<'_>, groups: Vec<GroupId>) {
         match self.coordinator() {
             Some(coordinator) if coordinator == cx.me => self.in_sync.extend(groups.into_iter().map(|g| (g, cx.me))),
             Some(coordinator) => cx.send(coordinator, Message::InSync(groups)),
@@ -483,7 +483,7 @@ impl Membership {
         ]
     }
 
-    fn begin_call(&mut self, cx: &mut Context<'_>, request: RegistryCall) {
+    fn begin_call(&mut self, cx: &mut StepContext<'_>, request: RegistryCall) {
         let id = CallId(self.next_call);
         self.next_call += 1;
         self.call = Some(Call { id, until: cx.now + cx.limits.registry_timeout, knew: self.known() });

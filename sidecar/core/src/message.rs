@@ -175,9 +175,9 @@ pub enum Message {
     Forward {
         /// Its identity.
         id: OperationId,
-        /// Counts the entry's sendings of this operation.
+        /// Counts the origin's sendings of this operation.
         attempt: u32,
-        /// All operations of this entry below this sequence are over.
+        /// All operations of this origin below this sequence are over.
         over_below: u64,
         /// The operation.
         operation: Operation,
@@ -235,7 +235,7 @@ pub struct RememberedResult {
     pub id: OperationId,
     /// The app's `Idempotency-Key`, hashed.
     pub idempotency: Option<u128>,
-    /// All operations of the same entry below this sequence are over: their results need not be remembered.
+    /// All operations of the same origin below this sequence are over: their results need not be remembered.
     pub over_below: u64,
     /// Version of its write.
     pub version: Version,

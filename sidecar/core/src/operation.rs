@@ -13,7 +13,7 @@ use crate::ids::{CacheId, MemberId, Version};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OperationId {
     /// The incarnation whose app asked.
-    pub entry: MemberId,
+    pub origin: MemberId,
     /// Counts up within the incarnation.
     pub sequence: u64,
 }

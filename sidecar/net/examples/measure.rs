@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidegrid_core::document::Timing;
-use sidegrid_core::fault::Bugs;
 use sidegrid_core::gate::Gate;
 use sidegrid_core::lease::Lease;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::message::{Envelope, Message};
+use sidegrid_core::planted_bug::Bugs;
 use sidegrid_core::{ClusterUid, MemberId, ViewNumber};
 use sidegrid_net::{
     Authority, Clock, Counters, Inbound, Listeners, MemberIdentity, Mesh, MeshSettings, NetLimits, Plane, TlsConfig,

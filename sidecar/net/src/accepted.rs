@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connection, welcome};
-use crate::context::Context;
+use crate::context::MeshContext;
 use crate::counters::Plane;
 use crate::limits::NetLimits;
 use crate::outbox::Outbox;
@@ -70,7 +70,7 @@ impl AcceptedTable {
 }
 
 /// Accepts connections of one plane.
-pub(crate) async fn accept(context: Arc<Context>, plane: Plane, listener: TcpListener, tasks: TaskTracker) {
+pub(crate) async fn accept(context: Arc<MeshContext>, plane: Plane, listener: TcpListener, tasks: TaskTracker) {
     let handshakes = Arc::new(Semaphore::new(context.limits.handshakes));
     let places = Arc::new(Semaphore::new(context.limits.connections));
     loop {
@@ -102,7 +102,7 @@ pub(crate) async fn accept(context: Arc<Context>, plane: Plane, listener: TcpLis
 /// Before accepting again after a fault.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-async fn serve(context: &Context, plane: Plane, tcp: TcpStream, handshake: OwnedSemaphorePermit) {
+async fn serve(context: &MeshContext, plane: Plane, tcp: TcpStream, handshake: OwnedSemaphorePermit) {
     let welcomed = welcome(context, plane, tcp).await;
     drop(handshake);
     let connection = match welcomed {
@@ -127,7 +127,7 @@ async fn serve(context: &Context, plane: Plane, tcp: TcpStream, handshake: Owned
     accepted.replaced.run_until_cancelled(serving).await;
 }
 
-async fn use_until_end(context: &Context, plane: Plane, connection: Connection, accepted: &Accepted) {
+async fn use_until_end(context: &MeshContext, plane: Plane, connection: Connection, accepted: &Accepted) {
     let id = connection.peer;
     let ended = match plane {
         Plane::Data => data::run(context, connection, &accepted.outbox).await,
@@ -139,7 +139,7 @@ async fn use_until_end(context: &Context, plane: Plane, connection: Connection, 
 
 /// A place in the table for as long as this lives, also when its task is dropped.
 struct Entered<'a> {
-    context: &'a Context,
+    context: &'a MeshContext,
     plane: Plane,
     id: MemberId,
     accepted: &'a Arc<Accepted>,

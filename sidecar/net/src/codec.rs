@@ -29,7 +29,7 @@ pub(crate) const PING_BYTES: usize = 1 << 10;
 /// The kinds of frame, as they stand in the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FrameType {
     /// First on each connection, in both directions.
     Hello = 1,
     /// A message of the core.
@@ -38,12 +38,12 @@ pub enum Kind {
     Ping = 3,
 }
 
-impl Kind {
-    fn of(byte: u8) -> Option<Kind> {
+impl FrameType {
+    fn of(byte: u8) -> Option<FrameType> {
         match byte {
-            1 => Some(Kind::Hello),
-            2 => Some(Kind::Envelope),
-            3 => Some(Kind::Ping),
+            1 => Some(FrameType::Hello),
+            2 => Some(FrameType::Envelope),
+            3 => Some(FrameType::Ping),
             _ => None,
         }
     }
@@ -92,7 +92,7 @@ pub enum CodecError {
     #[error("a frame of kind {kind:?} is out of place")]
     WrongKind {
         /// As received.
-        kind: Kind,
+        kind: FrameType,
     },
     /// The frame is larger than allowed.
     #[error("a frame of {length} bytes is larger than the {limit} allowed")]
@@ -138,7 +138,7 @@ impl CodecError {
 /// Never with the protocol's types, which postcard can always write; a frame of 4 GiB or more would.
 #[must_use]
 pub fn encode_envelope(envelope: &Envelope) -> Bytes {
-    encode(Kind::Envelope, envelope)
+    encode(FrameType::Envelope, envelope)
 }
 
 /// The message of a whole frame.
@@ -167,12 +167,12 @@ pub fn decode_whole(bytes: &[u8], limit: usize) -> Result<Frame, CodecError> {
 
 /// The whole frame of an introduction.
 pub(crate) fn encode_hello(hello: &Hello) -> Bytes {
-    encode(Kind::Hello, hello)
+    encode(FrameType::Hello, hello)
 }
 
 /// The whole frame of a ping or echo.
 pub(crate) fn encode_ping(ping: &Ping) -> Bytes {
-    encode(Kind::Ping, ping)
+    encode(FrameType::Ping, ping)
 }
 
 /// Bytes that a frame has after its length field, which is what bounds count.
@@ -180,7 +180,7 @@ pub(crate) fn counted(frame: &Bytes) -> usize {
     frame.len() - HEADER + COUNTED
 }
 
-fn encode<T: Serialize>(kind: Kind, body: &T) -> Bytes {
+fn encode<T: Serialize>(kind: FrameType, body: &T) -> Bytes {
     let header = vec![0, 0, 0, 0, FORMAT, kind as u8];
     let mut frame = postcard::to_extend(body, header).expect("the protocol's types can be written");
     let length = u32::try_from(frame.len() - HEADER + COUNTED).expect("a frame is far smaller than 4 GiB");
@@ -189,7 +189,7 @@ fn encode<T: Serialize>(kind: Kind, body: &T) -> Bytes {
 }
 
 struct Header {
-    kind: Kind,
+    kind: FrameType,
     body: usize,
 }
 
@@ -209,22 +209,22 @@ impl Header {
         if !(OLDEST_FORMAT..=FORMAT).contains(&format) {
             return Err(CodecError::UnknownFormat { format });
         }
-        let kind = Kind::of(kind).ok_or(CodecError::UnknownKind { kind })?;
+        let kind = FrameType::of(kind).ok_or(CodecError::UnknownKind { kind })?;
         Ok(Some(Header { kind, body: length - COUNTED }))
     }
 }
 
 struct Raw<'a> {
-    kind: Kind,
+    kind: FrameType,
     body: &'a [u8],
 }
 
 impl Raw<'_> {
     fn decode(&self) -> Result<Frame, CodecError> {
         Ok(match self.kind {
-            Kind::Hello => Frame::Hello(Box::new(self.body()?)),
-            Kind::Envelope => Frame::Envelope(Box::new(self.body()?)),
-            Kind::Ping => Frame::Ping(self.body()?),
+            FrameType::Hello => Frame::Hello(Box::new(self.body()?)),
+            FrameType::Envelope => Frame::Envelope(Box::new(self.body()?)),
+            FrameType::Ping => Frame::Ping(self.body()?),
         })
     }
 
@@ -240,11 +240,11 @@ impl Raw<'_> {
 impl Frame {
     /// Its kind.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> FrameType {
         match self {
-            Frame::Hello(_) => Kind::Hello,
-            Frame::Envelope(_) => Kind::Envelope,
-            Frame::Ping(_) => Kind::Ping,
+            Frame::Hello(_) => FrameType::Hello,
+            Frame::Envelope(_) => FrameType::Envelope,
+            Frame::Ping(_) => FrameType::Ping,
         }
     }
 }
@@ -359,7 +359,7 @@ mod tests {
         let mut cutter = Cutter::new(limit);
         let header = u32::try_from(limit).unwrap().to_be_bytes();
         assert_eq!(feed(&mut cutter, &header), []);
-        assert_eq!(feed(&mut cutter, &[FORMAT, Kind::Envelope as u8]), []);
+        assert_eq!(feed(&mut cutter, &[FORMAT, FrameType::Envelope as u8]), []);
         assert!(cutter.room().capacity() <= READ_MAX, "{}", cutter.room().capacity());
 
         let mut cutter = Cutter::new(limit - 1);

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::codec::{
     CodecError, Cut, Cutter, FORMAT, Frame, HELLO_BYTES, Hello, OLDEST_FORMAT, PING_BYTES, encode_hello,
 };
-use crate::context::Context;
+use crate::context::MeshContext;
 use crate::counters::Plane;
 use crate::identity::MemberIdentity;
 use crate::tls::{TlsError, TlsMode};
@@ -66,7 +66,7 @@ impl Reader {
 ///
 /// # Cancel safety
 /// Dropping it closes the connection.
-pub(crate) async fn dial(context: &Context, plane: Plane, member: &Member) -> Result<Connection, ConnectionError> {
+pub(crate) async fn dial(context: &MeshContext, plane: Plane, member: &Member) -> Result<Connection, ConnectionError> {
     let address = match plane {
         Plane::Data => member.data_address,
         Plane::FailureDetection => member.failure_detection_address,
@@ -94,7 +94,11 @@ pub(crate) async fn dial(context: &Context, plane: Plane, member: &Member) -> Re
 ///
 /// # Cancel safety
 /// Dropping it closes the connection.
-pub(crate) async fn welcome(context: &Context, plane: Plane, tcp: TcpStream) -> Result<Connection, ConnectionError> {
+pub(crate) async fn welcome(
+    context: &MeshContext,
+    plane: Plane,
+    tcp: TcpStream,
+) -> Result<Connection, ConnectionError> {
     set_options(&tcp, context, plane).map_err(ConnectionError::Connect)?;
     let introducing = async {
         let (stream, shown): (Boxed, _) = match context.tls() {
@@ -113,7 +117,7 @@ pub(crate) async fn welcome(context: &Context, plane: Plane, tcp: TcpStream) -> 
 }
 
 /// A dead peer's connection ends by itself: probed when idle, given up when nothing is acknowledged.
-fn set_options(tcp: &TcpStream, context: &Context, plane: Plane) -> io::Result<()> {
+fn set_options(tcp: &TcpStream, context: &MeshContext, plane: Plane) -> io::Result<()> {
     let unacknowledged = match plane {
         Plane::Data => context.limits.data_unacknowledged,
         Plane::FailureDetection => context.limits.ping_unacknowledged,
@@ -140,7 +144,7 @@ fn split(stream: Boxed, peer: MemberId) -> Connection {
 }
 
 impl Connection {
-    async fn write_hello(&mut self, context: &Context, plane: Plane) -> Result<(), ConnectionError> {
+    async fn write_hello(&mut self, context: &MeshContext, plane: Plane) -> Result<(), ConnectionError> {
         let hello = encode_hello(&context.hello(plane));
         self.writer.write_all(&hello).await.map_err(ConnectionError::of_stream)?;
         self.writer.flush().await.map_err(ConnectionError::of_stream)
@@ -148,7 +152,7 @@ impl Connection {
 
     async fn read_hello(
         &mut self,
-        context: &Context,
+        context: &MeshContext,
         plane: Plane,
         shown: Option<MemberIdentity>,
         expected: Option<MemberId>,

@@ -19,7 +19,7 @@ use crate::reports::Reports;
 use crate::tls::TlsMode;
 
 /// One for each mesh.
-pub(crate) struct Context {
+pub(crate) struct MeshContext {
     pub(crate) cluster: ClusterUid,
     pub(crate) me: Member,
     pub(crate) limits: NetLimits,
@@ -41,7 +41,7 @@ pub(crate) struct Context {
     pub(crate) tls: RwLock<TlsMode>,
 }
 
-impl Context {
+impl MeshContext {
     /// How a connection made now is secured.
     pub(crate) fn tls(&self) -> TlsMode {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -68,7 +68,7 @@ impl Context {
 }
 
 struct Critical<'a> {
-    context: &'a Context,
+    context: &'a MeshContext,
     name: &'static str,
 }
 

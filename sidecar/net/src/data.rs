@@ -7,16 +7,16 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::codec::{CodecError, Frame};
 use crate::connection::{Connection, ConnectionError, Reader};
-use crate::context::Context;
+use crate::context::MeshContext;
 use crate::counters::Plane;
-use crate::mesh::{Held, Inbound};
+use crate::mesh::{Inbound, InboundPermit};
 use crate::outbox::Outbox;
 
 /// Frames are joined into one write of about this size.
 const BATCH: usize = 64 << 10;
 
 /// Reads messages into the driver's queue and writes those of `outbox`; gives why it ended.
-pub(crate) async fn run(context: &Context, connection: Connection, outbox: &Outbox) -> ConnectionError {
+pub(crate) async fn run(context: &MeshContext, connection: Connection, outbox: &Outbox) -> ConnectionError {
     let Connection { peer, mut reader, mut writer } = connection;
     let reading = async {
         loop {
@@ -42,13 +42,17 @@ pub(crate) async fn run(context: &Context, connection: Connection, outbox: &Outb
 
 /// Reads one message and hands it on, waiting until there is room for it: a busy core slows its senders down, whose
 /// queues are bounded in their turn (B-1).
-async fn take_in(context: &Context, peer: sidegrid_core::MemberId, reader: &mut Reader) -> Result<(), ConnectionError> {
+async fn take_in(
+    context: &MeshContext,
+    peer: sidegrid_core::MemberId,
+    reader: &mut Reader,
+) -> Result<(), ConnectionError> {
     let frame = reader.next().await?;
     context.count(Plane::Data).received(frame.len());
     let share = frame.len().min(context.limits.inbound_bytes);
     let share = u32::try_from(share).unwrap_or(u32::MAX);
     let room = Arc::clone(&context.inbound_bytes).acquire_many_owned(share).await;
-    let held = Held::new(room.map_err(|_| ConnectionError::DriverGone)?);
+    let held = InboundPermit::new(room.map_err(|_| ConnectionError::DriverGone)?);
     let envelope = match frame.decode()? {
         Frame::Envelope(envelope) => *envelope,
         other => return Err(CodecError::WrongKind { kind: other.kind() }.into()),
@@ -68,7 +72,7 @@ impl Batch {
     /// Writes what waits, small frames joined, and flushes once nothing waits any more.
     async fn write<W: AsyncWrite + Unpin>(
         &mut self,
-        context: &Context,
+        context: &MeshContext,
         outbox: &Outbox,
         writer: &mut W,
     ) -> std::io::Result<()> {

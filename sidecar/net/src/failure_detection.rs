@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::accepted::accept;
 use crate::codec::{CodecError, Cut, Frame, encode_ping};
 use crate::connection::{Connection, ConnectionError};
-use crate::context::Context;
+use crate::context::MeshContext;
 use crate::counters::Plane;
 use crate::peers::{Peer, keep_links};
 
@@ -39,7 +39,7 @@ impl Thread {
     ///
     /// # Errors
     /// When there can be no thread or no event loop on it.
-    pub(crate) fn start(context: Arc<Context>, listener: Option<std::net::TcpListener>) -> io::Result<Thread> {
+    pub(crate) fn start(context: Arc<MeshContext>, listener: Option<std::net::TcpListener>) -> io::Result<Thread> {
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let (end, ended) = oneshot::channel();
         let handle = std::thread::Builder::new().name("sidegrid-pings".to_owned()).spawn(move || {
@@ -72,7 +72,7 @@ impl Thread {
 }
 
 async fn run(
-    context: Arc<Context>,
+    context: Arc<MeshContext>,
     listener: Option<std::net::TcpListener>,
     ready: &std::sync::mpsc::SyncSender<io::Result<()>>,
 ) {
@@ -105,7 +105,7 @@ async fn run(
 }
 
 /// Pings a peer on the connection that we dialed, and takes its echoes (L-6).
-pub(crate) async fn run_dialed(context: &Context, peer: &Peer, connection: Connection) -> ConnectionError {
+pub(crate) async fn run_dialed(context: &MeshContext, peer: &Peer, connection: Connection) -> ConnectionError {
     let Connection { peer: id, mut reader, mut writer } = connection;
     let mut ping_now = context.ping_now.subscribe();
     // At once, then each period.
@@ -134,7 +134,7 @@ pub(crate) async fn run_dialed(context: &Context, peer: &Peer, connection: Conne
 }
 
 /// Answers the pings of whoever dialed us.
-pub(crate) async fn run_accepted(context: &Context, connection: Connection) -> ConnectionError {
+pub(crate) async fn run_accepted(context: &MeshContext, connection: Connection) -> ConnectionError {
     let Connection { peer: id, mut reader, mut writer } = connection;
     loop {
         let took = match reader.next().await {
@@ -160,7 +160,7 @@ pub(crate) async fn run_accepted(context: &Context, connection: Connection) -> C
 
 /// Takes a ping or echo and answers it; whether the peer shall be pinged back.
 async fn take<W: AsyncWrite + Unpin>(
-    context: &Context,
+    context: &MeshContext,
     from: MemberId,
     frame: &Cut,
     writer: &mut W,
@@ -178,7 +178,7 @@ async fn take<W: AsyncWrite + Unpin>(
     Ok(heard.ping_back)
 }
 
-async fn ping<W: AsyncWrite + Unpin>(context: &Context, writer: &mut W) -> Result<(), ConnectionError> {
+async fn ping<W: AsyncWrite + Unpin>(context: &MeshContext, writer: &mut W) -> Result<(), ConnectionError> {
     match context.lease.ping(context.clock.now()) {
         Some(ping) => write(context, writer, &ping).await,
         None => Ok(()),
@@ -186,7 +186,11 @@ async fn ping<W: AsyncWrite + Unpin>(context: &Context, writer: &mut W) -> Resul
 }
 
 /// Bounded: a peer whose kernel takes not even a ping must not keep us from reading what it sent.
-async fn write<W: AsyncWrite + Unpin>(context: &Context, writer: &mut W, ping: &Ping) -> Result<(), ConnectionError> {
+async fn write<W: AsyncWrite + Unpin>(
+    context: &MeshContext,
+    writer: &mut W,
+    ping: &Ping,
+) -> Result<(), ConnectionError> {
     let frame = encode_ping(ping);
     let writing = async {
         writer.write_all(&frame).await?;

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::accepted::{AcceptedTable, accept};
 use crate::clock::Clock;
 use crate::codec::{counted, encode_envelope};
-use crate::context::Context;
+use crate::context::MeshContext;
 use crate::counters::{Counters, Dropped, Plane};
 use crate::failure_detection::Thread;
 use crate::heartbeat::Heartbeat;
@@ -58,7 +58,7 @@ pub enum Inbound {
         /// The message.
         envelope: Envelope,
         /// The frame's share of [`NetLimits::inbound_bytes`]; drop it once the core has taken the message.
-        held: Held,
+        held: InboundPermit,
     },
     /// A ping or echo showed this. At most the newest of each peer waits.
     Heard {
@@ -76,25 +76,25 @@ pub enum Inbound {
 }
 
 /// A received frame's share of the inbound bound.
-pub struct Held {
+pub struct InboundPermit {
     _permit: OwnedSemaphorePermit,
 }
 
-impl Held {
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Held {
-        Held { _permit: permit }
+impl InboundPermit {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> InboundPermit {
+        InboundPermit { _permit: permit }
     }
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for InboundPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Held")
+        f.write_str("InboundPermit")
     }
 }
 
 /// One incarnation's connections. Dropping it closes them as [`Mesh::stop`] does, without waiting.
 pub struct Mesh {
-    context: Arc<Context>,
+    context: Arc<MeshContext>,
     tasks: TaskTracker,
     pings: Option<Thread>,
 }
@@ -126,7 +126,7 @@ impl Mesh {
             static WARNED: Once = Once::new();
             WARNED.call_once(|| tracing::warn!("TLS is disabled: whoever reaches the ports can read and write"));
         }
-        let context = Arc::new(Context {
+        let context = Arc::new(MeshContext {
             cluster: settings.cluster,
             me: settings.me,
             limits: settings.limits,

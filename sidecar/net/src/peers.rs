@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{Connection, ConnectionError, dial};
-use crate::context::Context;
+use crate::context::MeshContext;
 use crate::counters::{Dropped, Plane};
 use crate::limits::NetLimits;
 use crate::outbox::Outbox;
@@ -107,7 +107,7 @@ impl Peers {
 }
 
 /// Keeps one connection of this plane to each peer, for as long as it is one.
-pub(crate) async fn keep_links(context: Arc<Context>, plane: Plane, tasks: TaskTracker) {
+pub(crate) async fn keep_links(context: Arc<MeshContext>, plane: Plane, tasks: TaskTracker) {
     let mut changed = context.peers.changed.subscribe();
     changed.mark_changed();
     let mut kept: BTreeMap<MemberId, Arc<Peer>> = BTreeMap::new();
@@ -130,7 +130,7 @@ pub(crate) async fn keep_links(context: Arc<Context>, plane: Plane, tasks: TaskT
 }
 
 /// Dials one peer, again and again.
-async fn keep_link(context: &Context, peer: &Peer, plane: Plane) {
+async fn keep_link(context: &MeshContext, peer: &Peer, plane: Plane) {
     let limits = &context.limits;
     let id = peer.member.id;
     let mut backoff = Backoff::new(limits);
@@ -168,7 +168,7 @@ async fn keep_link(context: &Context, peer: &Peer, plane: Plane) {
 }
 
 /// Uses a connection until it ends.
-async fn serve(context: &Context, peer: &Peer, plane: Plane, connection: Connection) -> ConnectionError {
+async fn serve(context: &MeshContext, peer: &Peer, plane: Plane, connection: Connection) -> ConnectionError {
     let _standing = Standing::begin(context, peer, plane);
     match plane {
         Plane::Data => data::run(context, connection, &peer.outbox).await,
@@ -183,7 +183,7 @@ struct Standing<'a> {
 }
 
 impl<'a> Standing<'a> {
-    fn begin(context: &Context, peer: &'a Peer, plane: Plane) -> Standing<'a> {
+    fn begin(context: &MeshContext, peer: &'a Peer, plane: Plane) -> Standing<'a> {
         if peer.set_standing(plane, true) {
             context.reports.reached(peer.member.id);
         }

@@ -15,7 +15,7 @@ use sidegrid_core::operation::{
 };
 use sidegrid_core::view::{GroupPlacement, Incoming, Replicas, View};
 use sidegrid_core::{CacheId, GroupId, MemberId, Version, ViewNumber};
-use sidegrid_net::codec::{CodecError, FORMAT, Kind, decode_whole};
+use sidegrid_net::codec::{CodecError, FORMAT, FrameType, decode_whole};
 use sidegrid_net::{decode_envelope, encode_envelope};
 
 fn version() -> impl Strategy<Value = Version> {
@@ -43,7 +43,7 @@ fn content_type() -> impl Strategy<Value = Option<Arc<str>>> {
 }
 
 fn operation_id() -> impl Strategy<Value = OperationId> {
-    (id(), any::<u64>()).prop_map(|(entry, sequence)| OperationId { entry, sequence })
+    (id(), any::<u64>()).prop_map(|(origin, sequence)| OperationId { origin, sequence })
 }
 
 fn member() -> impl Strategy<Value = Member> {
@@ -353,10 +353,10 @@ fn each_fault_of_a_header_has_its_name() {
     assert_eq!(decode_envelope(frame.into()), Err(CodecError::UnknownKind { kind: 9 }));
 
     // A whole, valid ping where a message is due.
-    let mut frame = vec![0, 0, 0, 0, FORMAT, Kind::Ping as u8];
+    let mut frame = vec![0, 0, 0, 0, FORMAT, FrameType::Ping as u8];
     frame.extend([1, 2, 3, 0]);
     frame[3] = u8::try_from(frame.len() - 4).unwrap();
-    assert_eq!(decode_envelope(frame.into()), Err(CodecError::WrongKind { kind: Kind::Ping }));
+    assert_eq!(decode_envelope(frame.into()), Err(CodecError::WrongKind { kind: FrameType::Ping }));
 
     let frame = sample();
     let length = frame.len() - 4;

@@ -15,7 +15,7 @@ pub const MAX_DOCUMENT_BYTES: usize = 16 << 20;
 
 /// What is wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DocumentFault {
+pub enum DocumentCodecError {
     /// It can't be understood, or contradicts itself.
     #[error("{0}")]
     Content(String),
@@ -40,12 +40,12 @@ struct Head {
 /// The document as one line of JSON, at most [`MAX_DOCUMENT_BYTES`].
 ///
 /// # Errors
-/// [`DocumentFault`] if the document is not one that [`decode`] would take.
-pub fn encode(document: &Document) -> Result<Vec<u8>, DocumentFault> {
+/// [`DocumentCodecError`] if the document is not one that [`decode`] would take.
+pub fn encode(document: &Document) -> Result<Vec<u8>, DocumentCodecError> {
     check_format(document.format)?;
     check(document)?;
     let mut bytes =
-        serde_json::to_vec(document).map_err(|e| DocumentFault::Content(format!("it has no text form: {e}")))?;
+        serde_json::to_vec(document).map_err(|e| DocumentCodecError::Content(format!("it has no text form: {e}")))?;
     bytes.push(b'\n');
     check_size(bytes.len())?;
     Ok(bytes)
@@ -54,14 +54,14 @@ pub fn encode(document: &Document) -> Result<Vec<u8>, DocumentFault> {
 /// The document of these bytes.
 ///
 /// # Errors
-/// [`DocumentFault::Format`] if its format is not spoken (F-1), whatever else is in it; else
-/// [`DocumentFault::Content`] if it can't be read or contradicts itself.
-pub fn decode(bytes: &[u8]) -> Result<Document, DocumentFault> {
+/// [`DocumentCodecError::Format`] if its format is not spoken (F-1), whatever else is in it; else
+/// [`DocumentCodecError::Content`] if it can't be read or contradicts itself.
+pub fn decode(bytes: &[u8]) -> Result<Document, DocumentCodecError> {
     check_size(bytes.len())?;
     if bytes.is_empty() {
         return Err(content("the document is empty"));
     }
-    let unreadable = |e: serde_json::Error| DocumentFault::Content(format!("the document can't be read: {e}"));
+    let unreadable = |e: serde_json::Error| DocumentCodecError::Content(format!("the document can't be read: {e}"));
     let head: Head = serde_json::from_slice(bytes).map_err(unreadable)?;
     check_format(head.format)?;
     let document: Document = serde_json::from_slice(bytes).map_err(unreadable)?;
@@ -73,22 +73,22 @@ pub fn decode(bytes: &[u8]) -> Result<Document, DocumentFault> {
 /// next one, and view and ballot don't go back.
 ///
 /// # Errors
-/// [`DocumentFault::Content`] with what is wrong.
-pub fn check_swap(expected: &Expected, next: &Document) -> Result<(), DocumentFault> {
+/// [`DocumentCodecError::Content`] with what is wrong.
+pub fn check_swap(expected: &Expected, next: &Document) -> Result<(), DocumentCodecError> {
     if next.cluster != expected.cluster {
-        return Err(DocumentFault::Content(format!(
+        return Err(DocumentCodecError::Content(format!(
             "a swap can't change the cluster from {} to {}",
             expected.cluster, next.cluster
         )));
     }
     if expected.revision.checked_add(1) != Some(next.revision) {
-        return Err(DocumentFault::Content(format!(
+        return Err(DocumentCodecError::Content(format!(
             "a swap of revision {} can't give revision {}",
             expected.revision, next.revision
         )));
     }
     if next.version() < expected.version {
-        return Err(DocumentFault::Content(format!(
+        return Err(DocumentCodecError::Content(format!(
             "a swap can't go back from view {} ballot {} to view {} ballot {}",
             expected.version.view, expected.version.ballot, next.view.number, next.ballot
         )));
@@ -96,30 +96,30 @@ pub fn check_swap(expected: &Expected, next: &Document) -> Result<(), DocumentFa
     Ok(())
 }
 
-fn content(fault: &str) -> DocumentFault {
-    DocumentFault::Content(fault.to_owned())
+fn content(fault: &str) -> DocumentCodecError {
+    DocumentCodecError::Content(fault.to_owned())
 }
 
-fn check_format(found: u16) -> Result<(), DocumentFault> {
+fn check_format(found: u16) -> Result<(), DocumentCodecError> {
     if (OLDEST_FORMAT..=FORMAT).contains(&found) {
         Ok(())
     } else {
-        Err(DocumentFault::Format { found, oldest: OLDEST_FORMAT, newest: FORMAT })
+        Err(DocumentCodecError::Format { found, oldest: OLDEST_FORMAT, newest: FORMAT })
     }
 }
 
-fn check_size(bytes: usize) -> Result<(), DocumentFault> {
+fn check_size(bytes: usize) -> Result<(), DocumentCodecError> {
     if bytes <= MAX_DOCUMENT_BYTES {
         Ok(())
     } else {
-        Err(DocumentFault::Content(format!("the document has more than {MAX_DOCUMENT_BYTES} bytes")))
+        Err(DocumentCodecError::Content(format!("the document has more than {MAX_DOCUMENT_BYTES} bytes")))
     }
 }
 
-fn check(document: &Document) -> Result<(), DocumentFault> {
+fn check(document: &Document) -> Result<(), DocumentCodecError> {
     let view = &document.view;
     if view.segments == 0 || view.segments != document.agreed.segments {
-        return Err(DocumentFault::Content(format!(
+        return Err(DocumentCodecError::Content(format!(
             "the view has {} segments where {} are agreed",
             view.segments, document.agreed.segments
         )));
@@ -128,30 +128,30 @@ fn check(document: &Document) -> Result<(), DocumentFault> {
     check_groups(view)
 }
 
-fn check_members(view: &View) -> Result<(), DocumentFault> {
+fn check_members(view: &View) -> Result<(), DocumentCodecError> {
     if view.members.len() > usize::from(u16::MAX) {
         return Err(content("the view has more members than an index can tell apart"));
     }
     let mut ids: Vec<_> = view.ids().collect();
     ids.sort_unstable();
     match ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(DocumentFault::Content(format!("member {} is in the view twice", pair[0]))),
+        Some(pair) => Err(DocumentCodecError::Content(format!("member {} is in the view twice", pair[0]))),
         None => Ok(()),
     }
 }
 
-fn check_groups(view: &View) -> Result<(), DocumentFault> {
+fn check_groups(view: &View) -> Result<(), DocumentCodecError> {
     let expected = view.classes.len() * usize::from(view.segments);
     let left_empty = view.members.is_empty() && view.groups.is_empty();
     if view.groups.len() != expected && !left_empty {
-        return Err(DocumentFault::Content(format!("the view has {} groups, not {expected}", view.groups.len())));
+        return Err(DocumentCodecError::Content(format!("the view has {} groups, not {expected}", view.groups.len())));
     }
     let members = view.members.len();
     for (index, group) in view.groups.iter().enumerate() {
         let mut named =
             group.owners.iter().chain(&group.dropped).copied().chain(group.incoming.iter().map(|x| x.member));
         if let Some(member) = named.find(|&member| usize::from(member) >= members) {
-            return Err(DocumentFault::Content(format!("group {index} names member {member} of {members}")));
+            return Err(DocumentCodecError::Content(format!("group {index} names member {member} of {members}")));
         }
     }
     Ok(())
@@ -219,10 +219,10 @@ pub(crate) mod tests {
     #[test]
     fn another_format_is_refused_even_where_the_rest_is_strange() {
         let newer = format!("{{\"format\":{},\"what\":[]}}", FORMAT + 1);
-        let fault = DocumentFault::Format { found: FORMAT + 1, oldest: OLDEST_FORMAT, newest: FORMAT };
+        let fault = DocumentCodecError::Format { found: FORMAT + 1, oldest: OLDEST_FORMAT, newest: FORMAT };
         assert_eq!(decode(newer.as_bytes()), Err(fault.clone()));
         assert_eq!(encode(&Document { format: FORMAT + 1, ..document() }), Err(fault));
-        assert!(matches!(decode(b"{\"format\":0}"), Err(DocumentFault::Format { found: 0, .. })));
+        assert!(matches!(decode(b"{\"format\":0}"), Err(DocumentCodecError::Format { found: 0, .. })));
     }
 
     #[test]
@@ -230,7 +230,7 @@ pub(crate) mod tests {
         let bytes = encode(&document()).unwrap();
         // The last byte is a line end, which a document may lack.
         for length in 0..bytes.len() - 1 {
-            assert!(matches!(decode(&bytes[..length]), Err(DocumentFault::Content(_))), "{length} bytes");
+            assert!(matches!(decode(&bytes[..length]), Err(DocumentCodecError::Content(_))), "{length} bytes");
         }
         let doubled = [bytes.clone(), bytes].concat();
         assert!(decode(&doubled).is_err());

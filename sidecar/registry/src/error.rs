@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::codec::DocumentFault;
+use crate::codec::DocumentCodecError;
 
 /// Why a registry call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -76,17 +76,19 @@ impl RegistryError {
 
     /// What a kind answers when it finds `fault` in what is stored at `place`.
     #[must_use]
-    pub fn found(place: String, fault: DocumentFault) -> RegistryError {
+    pub fn found(place: String, fault: DocumentCodecError) -> RegistryError {
         match fault {
-            DocumentFault::Content(fault) => RegistryError::Corrupt { place, fault },
-            DocumentFault::Format { found, oldest, newest } => RegistryError::Format { place, found, oldest, newest },
+            DocumentCodecError::Content(fault) => RegistryError::Corrupt { place, fault },
+            DocumentCodecError::Format { found, oldest, newest } => {
+                RegistryError::Format { place, found, oldest, newest }
+            }
         }
     }
 }
 
 /// What a caller hears when it tries to store a document with `fault`.
-impl From<DocumentFault> for RegistryError {
-    fn from(fault: DocumentFault) -> RegistryError {
+impl From<DocumentCodecError> for RegistryError {
+    fn from(fault: DocumentCodecError) -> RegistryError {
         RegistryError::Invalid { fault: fault.to_string() }
     }
 }

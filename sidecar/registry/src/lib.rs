@@ -20,7 +20,7 @@ mod operator;
 mod registry;
 mod secret;
 
-pub use codec::{DocumentFault, MAX_DOCUMENT_BYTES, OLDEST_FORMAT, check_swap, decode, encode};
+pub use codec::{DocumentCodecError, MAX_DOCUMENT_BYTES, OLDEST_FORMAT, check_swap, decode, encode};
 pub use error::RegistryError;
 pub use file::FileRegistry;
 pub use machine::{boot_id, machine_id};

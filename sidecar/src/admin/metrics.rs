@@ -45,13 +45,13 @@ struct Reading<'a> {
 /// A metric.
 struct Metric {
     name: &'static str,
-    kind: Kind,
+    kind: MetricKind,
     help: &'static str,
     read: fn(&Reading<'_>, &mut Samples),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum MetricKind {
     Gauge,
     Counter,
 }
@@ -82,12 +82,12 @@ impl Samples {
 }
 
 const fn gauge(name: &'static str, help: &'static str, read: fn(&Reading<'_>, &mut Samples)) -> Metric {
-    Metric { name, kind: Kind::Gauge, help, read }
+    Metric { name, kind: MetricKind::Gauge, help, read }
 }
 
 /// Its name is shown with `_total` at its end.
 const fn counter(name: &'static str, help: &'static str, read: fn(&Reading<'_>, &mut Samples)) -> Metric {
-    Metric { name, kind: Kind::Counter, help, read }
+    Metric { name, kind: MetricKind::Counter, help, read }
 }
 
 fn members(reading: &Reading<'_>) -> usize {
@@ -251,8 +251,8 @@ impl Collector for Sources {
             let mut samples = Samples::default();
             (metric.read)(&reading, &mut samples);
             let kind = match metric.kind {
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Counter => MetricType::Counter,
+                MetricKind::Gauge => MetricType::Gauge,
+                MetricKind::Counter => MetricType::Counter,
             };
             let mut described = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
             for (labels, value) in &samples.0 {
@@ -267,13 +267,13 @@ impl Collector for Sources {
     }
 }
 
-fn write_sample(encoder: &mut MetricEncoder<'_>, kind: Kind, value: Value) -> Result<(), fmt::Error> {
+fn write_sample(encoder: &mut MetricEncoder<'_>, kind: MetricKind, value: Value) -> Result<(), fmt::Error> {
     type NoExemplar<'a> = Option<&'a prometheus_client::metrics::exemplar::Exemplar<[(String, String); 0], f64>>;
     match (kind, value) {
-        (Kind::Gauge, Value::Whole(value)) => encoder.encode_gauge(&value),
-        (Kind::Gauge, Value::Real(value)) => encoder.encode_gauge(&value),
-        (Kind::Counter, Value::Whole(value)) => encoder.encode_counter(&value, NoExemplar::None),
-        (Kind::Counter, Value::Real(value)) => encoder.encode_counter(&value, NoExemplar::None),
+        (MetricKind::Gauge, Value::Whole(value)) => encoder.encode_gauge(&value),
+        (MetricKind::Gauge, Value::Real(value)) => encoder.encode_gauge(&value),
+        (MetricKind::Counter, Value::Whole(value)) => encoder.encode_counter(&value, NoExemplar::None),
+        (MetricKind::Counter, Value::Real(value)) => encoder.encode_counter(&value, NoExemplar::None),
     }
 }
 
@@ -283,8 +283,8 @@ pub(crate) fn reference() -> String {
     let mut table = String::from("| metric | kind | what it tells |\n| --- | --- | --- |\n");
     for metric in METRICS {
         let (name, kind) = match metric.kind {
-            Kind::Gauge => (metric.name.to_owned(), "gauge"),
-            Kind::Counter => (format!("{}_total", metric.name), "counter"),
+            MetricKind::Gauge => (metric.name.to_owned(), "gauge"),
+            MetricKind::Counter => (format!("{}_total", metric.name), "counter"),
         };
         table.push_str(&format!("| `{name}` | {kind} | {} |\n", metric.help));
     }

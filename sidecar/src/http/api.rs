@@ -18,7 +18,7 @@ use super::body::{Bodies, Upload};
 use super::fields::Fields;
 use super::guard::Guard;
 use super::owners::Owners;
-use super::problem::{Kind, Problem, shortened};
+use super::problem::{Problem, ProblemType, shortened};
 use super::route::{self, Route};
 use super::server::{Connected, Service};
 use super::{Reply, answer, caches, cluster, entries, openapi};
@@ -76,10 +76,10 @@ impl Api {
             Route::OpenApi if reads => openapi::serve(),
             Route::NotYet => {
                 let detail = "batches, events and the listing and clearing of entries are not available yet";
-                Err(Problem::new(Kind::NoSuchPath, detail))
+                Err(Problem::new(ProblemType::NoSuchPath, detail))
             }
             Route::Unknown => {
-                Err(Problem::new(Kind::NoSuchPath, "see /openapi.json; a / within a key is written as %2F"))
+                Err(Problem::new(ProblemType::NoSuchPath, "see /openapi.json; a / within a key is written as %2F"))
             }
             _ => Err(Problem::method(route.allow())),
         }
@@ -108,7 +108,7 @@ impl Api {
         let found = decoded.as_deref().and_then(|name| self.grid.cache(name));
         found.ok_or_else(|| {
             let name = shortened(part);
-            Problem::new(Kind::NoSuchCache, format!("no cache is named {name}; GET /v1/caches lists them"))
+            Problem::new(ProblemType::NoSuchCache, format!("no cache is named {name}; GET /v1/caches lists them"))
         })
     }
 }

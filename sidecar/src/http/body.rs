@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemType};
 
 /// Bodies of all requests at once, in bytes; at least four of the largest values. Counted as they arrive, so that a
 /// sender who only announces much holds nothing.
@@ -44,7 +44,7 @@ impl Hold<'_> {
         self.bytes += more;
         if self.bodies.held.fetch_add(more, Ordering::Relaxed) + more > self.bodies.all {
             let detail = "the bodies being received together pass the bound on memory";
-            return Err(Problem::new(Kind::Overloaded, detail));
+            return Err(Problem::new(ProblemType::Overloaded, detail));
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ impl<'a> Upload<'a> {
         let read = tokio::time::timeout(timeout, self.collect(announced.lower())).await;
         let result = read.unwrap_or_else(|_| {
             let detail = format!("it took longer than {} (http.bodyTimeout)", sidegrid_config::format_span(timeout));
-            Err(Problem::new(Kind::BodyTimeout, detail))
+            Err(Problem::new(ProblemType::BodyTimeout, detail))
         });
         self.given_up = result.is_err();
         self.complete = result.is_ok();
@@ -105,7 +105,7 @@ impl<'a> Upload<'a> {
         // Copied out of the connection's buffer, which a small value would keep alive whole.
         let mut value = Vec::with_capacity(usize::try_from(announced.min(FIRST_ALLOCATION)).unwrap_or(0));
         while let Some(frame) = self.incoming.frame().await {
-            let broken = |_| Problem::new(Kind::BadRequest, "the body broke off or is malformed");
+            let broken = |_| Problem::new(ProblemType::BadRequest, "the body broke off or is malformed");
             // Trailers carry nothing for us.
             let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
             let size = data.len() as u64;

@@ -7,7 +7,7 @@ use sidegrid_core::operation::{Answer, Condition, EntryView, OperationKind, Outc
 use super::api::Call;
 use super::body::Upload;
 use super::conditions::{self, ReadConditions, ReadVerdict};
-use super::problem::{Kind, Problem, ProblemBody};
+use super::problem::{Problem, ProblemBody, ProblemType};
 use super::query::Query;
 use super::{Reply, answer};
 
@@ -244,7 +244,7 @@ fn removed(previous: Option<EntryView>) -> Reply {
 }
 
 fn absent() -> Reply {
-    Problem::new(Kind::NoSuchEntry, "it was never stored, was removed, has expired or was evicted").into_reply()
+    Problem::new(ProblemType::NoSuchEntry, "it was never stored, was removed, has expired or was evicted").into_reply()
 }
 
 /// Outcomes by which nothing was applied.
@@ -253,9 +253,11 @@ fn decline(call: &Call<'_>, answer: &Answer, outcome: Outcome) -> Answered {
         Outcome::Absent => absent(),
         Outcome::ConditionFailed { current } => Problem::condition_failed(current).into_reply(),
         Outcome::NotANumber => {
-            Problem::new(Kind::NotANumber, "the value is not a decimal number of 64 bits").into_reply()
+            Problem::new(ProblemType::NotANumber, "the value is not a decimal number of 64 bits").into_reply()
         }
-        Outcome::Overflow => Problem::new(Kind::Overflow, "the sum is outside the range of 64 bits").into_reply(),
+        Outcome::Overflow => {
+            Problem::new(ProblemType::Overflow, "the sum is outside the range of 64 bits").into_reply()
+        }
         other => return Err(Problem::internal(&other)),
     };
     Ok(call.signed(reply, answer))
@@ -265,5 +267,8 @@ fn refuse_body(upload: &Upload<'_>) -> Result<(), Problem> {
     if upload.is_complete() {
         return Ok(());
     }
-    Err(Problem::new(Kind::BadRequest, "this method takes no body; what it does is said by parameters and headers"))
+    Err(Problem::new(
+        ProblemType::BadRequest,
+        "this method takes no body; what it does is said by parameters and headers",
+    ))
 }

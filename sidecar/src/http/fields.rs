@@ -8,7 +8,7 @@ use hyper::header::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemType};
 
 /// Longest time that a request may ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
@@ -132,7 +132,7 @@ impl<'a> Fields<'a> {
     /// Such a field.
     pub(crate) fn refuse_unkept(&self) -> Result<(), Problem> {
         if self.fill {
-            return Err(Problem::new(Kind::NotAvailableYet, "the header Sidegrid-Fill is not available yet"));
+            return Err(Problem::new(ProblemType::NotAvailableYet, "the header Sidegrid-Fill is not available yet"));
         }
         if self.content_encoding {
             return Err(Problem::header("Content-Encoding", "is not kept; store the bytes and say so in Content-Type"));

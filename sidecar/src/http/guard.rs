@@ -6,7 +6,7 @@ use hyper::Uri;
 use hyper::header::HeaderValue;
 
 use super::fields::Fields;
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemType};
 
 /// Hosts and origins that are let in.
 #[derive(Clone, Debug)]
@@ -40,7 +40,10 @@ impl Guard {
         if origin.to_str().is_ok_and(allowed) {
             return Ok(Some(origin));
         }
-        Err(Problem::new(Kind::ForeignOrigin, "requests with an Origin are refused unless http.allowedOrigins has it"))
+        Err(Problem::new(
+            ProblemType::ForeignOrigin,
+            "requests with an Origin are refused unless http.allowedOrigins has it",
+        ))
     }
 
     fn check_host(&self, fields: &Fields<'_>, uri: &Uri, local: IpAddr) -> Result<(), Problem> {
@@ -56,7 +59,7 @@ impl Guard {
         if [named, field].into_iter().flatten().all(|authority| self.is_ours(authority, local)) {
             return Ok(());
         }
-        Err(Problem::new(Kind::WrongHost, "the Host is neither this host nor in http.allowedHosts"))
+        Err(Problem::new(ProblemType::WrongHost, "the Host is neither this host nor in http.allowedHosts"))
     }
 
     fn is_ours(&self, authority: &str, local: IpAddr) -> bool {
@@ -92,7 +95,7 @@ mod unit {
 
     use super::*;
 
-    fn check(host: &'static str, local: &str) -> Result<(), Kind> {
+    fn check(host: &'static str, local: &str) -> Result<(), ProblemType> {
         let settings = sidegrid_config::Http {
             allowed_hosts: vec!["cache.example".into(), "10.9.9.9".into()],
             ..sidegrid_config::Http::default()
@@ -139,7 +142,7 @@ mod unit {
             "localhost:80:90",
             "0.0.0.0",
         ] {
-            assert_eq!(check(host, "10.0.0.7"), Err(Kind::WrongHost), "{host}");
+            assert_eq!(check(host, "10.0.0.7"), Err(ProblemType::WrongHost), "{host}");
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) const TYPE_PREFIX: &str = "https://sidegrid.dev/problems/";
 
 /// The kinds of problem. Words, statuses and `retryable` are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ProblemType {
     BadKey,
     BadParameter,
     BadHeader,
@@ -55,34 +55,34 @@ pub(crate) struct About {
     pub(crate) retryable: bool,
 }
 
-impl Kind {
+impl ProblemType {
     /// Every kind, by status.
     #[cfg(test)]
-    pub(crate) const ALL: [Kind; 24] = [
-        Kind::BadKey,
-        Kind::BadParameter,
-        Kind::BadHeader,
-        Kind::BadRequest,
-        Kind::NotAvailableYet,
-        Kind::ForeignOrigin,
-        Kind::NoSuchEntry,
-        Kind::NoSuchCache,
-        Kind::NoSuchPath,
-        Kind::MethodNotAllowed,
-        Kind::BodyTimeout,
-        Kind::NotANumber,
-        Kind::Overflow,
-        Kind::UnknownOperation,
-        Kind::ConditionFailed,
-        Kind::ValueTooLarge,
-        Kind::WrongHost,
-        Kind::Overloaded,
-        Kind::NoLease,
-        Kind::NoOwner,
-        Kind::Rebalancing,
-        Kind::Timeout,
-        Kind::Full,
-        Kind::Internal,
+    pub(crate) const ALL: [ProblemType; 24] = [
+        ProblemType::BadKey,
+        ProblemType::BadParameter,
+        ProblemType::BadHeader,
+        ProblemType::BadRequest,
+        ProblemType::NotAvailableYet,
+        ProblemType::ForeignOrigin,
+        ProblemType::NoSuchEntry,
+        ProblemType::NoSuchCache,
+        ProblemType::NoSuchPath,
+        ProblemType::MethodNotAllowed,
+        ProblemType::BodyTimeout,
+        ProblemType::NotANumber,
+        ProblemType::Overflow,
+        ProblemType::UnknownOperation,
+        ProblemType::ConditionFailed,
+        ProblemType::ValueTooLarge,
+        ProblemType::WrongHost,
+        ProblemType::Overloaded,
+        ProblemType::NoLease,
+        ProblemType::NoOwner,
+        ProblemType::Rebalancing,
+        ProblemType::Timeout,
+        ProblemType::Full,
+        ProblemType::Internal,
     ];
 
     /// What is fixed for this kind.
@@ -91,52 +91,58 @@ impl Kind {
             About { word, title, status, retryable }
         }
         match self {
-            Kind::BadKey => about("bad-key", StatusCode::BAD_REQUEST, false, "The key can't be used"),
-            Kind::BadParameter => {
+            ProblemType::BadKey => about("bad-key", StatusCode::BAD_REQUEST, false, "The key can't be used"),
+            ProblemType::BadParameter => {
                 about("bad-parameter", StatusCode::BAD_REQUEST, false, "A query parameter can't be used")
             }
-            Kind::BadHeader => about("bad-header", StatusCode::BAD_REQUEST, false, "A header can't be used"),
-            Kind::BadRequest => about("bad-request", StatusCode::BAD_REQUEST, false, "The request can't be used"),
-            Kind::NotAvailableYet => {
+            ProblemType::BadHeader => about("bad-header", StatusCode::BAD_REQUEST, false, "A header can't be used"),
+            ProblemType::BadRequest => {
+                about("bad-request", StatusCode::BAD_REQUEST, false, "The request can't be used")
+            }
+            ProblemType::NotAvailableYet => {
                 about("not-available-yet", StatusCode::BAD_REQUEST, false, "This is not available yet")
             }
-            Kind::ForeignOrigin => {
+            ProblemType::ForeignOrigin => {
                 about("foreign-origin", StatusCode::FORBIDDEN, false, "Web pages of this origin are not allowed")
             }
-            Kind::NoSuchEntry => about("no-such-entry", StatusCode::NOT_FOUND, false, "The cache holds no such entry"),
-            Kind::NoSuchCache => about("no-such-cache", StatusCode::NOT_FOUND, false, "There is no such cache"),
-            Kind::NoSuchPath => about("no-such-path", StatusCode::NOT_FOUND, false, "There is no such path"),
-            Kind::MethodNotAllowed => {
+            ProblemType::NoSuchEntry => {
+                about("no-such-entry", StatusCode::NOT_FOUND, false, "The cache holds no such entry")
+            }
+            ProblemType::NoSuchCache => about("no-such-cache", StatusCode::NOT_FOUND, false, "There is no such cache"),
+            ProblemType::NoSuchPath => about("no-such-path", StatusCode::NOT_FOUND, false, "There is no such path"),
+            ProblemType::MethodNotAllowed => {
                 about("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, false, "The path has no such method")
             }
-            Kind::BodyTimeout => {
+            ProblemType::BodyTimeout => {
                 about("body-timeout", StatusCode::REQUEST_TIMEOUT, true, "The body did not arrive in time")
             }
-            Kind::NotANumber => about("not-a-number", StatusCode::CONFLICT, false, "The value is not a counter"),
-            Kind::Overflow => about("overflow", StatusCode::CONFLICT, false, "The counter would pass 64 bits"),
-            Kind::UnknownOperation => {
+            ProblemType::NotANumber => about("not-a-number", StatusCode::CONFLICT, false, "The value is not a counter"),
+            ProblemType::Overflow => about("overflow", StatusCode::CONFLICT, false, "The counter would pass 64 bits"),
+            ProblemType::UnknownOperation => {
                 about("unknown-operation", StatusCode::CONFLICT, false, "The operation is too old to be known")
             }
-            Kind::ConditionFailed => {
+            ProblemType::ConditionFailed => {
                 about("condition-failed", StatusCode::PRECONDITION_FAILED, false, "The condition does not hold")
             }
-            Kind::ValueTooLarge => {
+            ProblemType::ValueTooLarge => {
                 about("value-too-large", StatusCode::PAYLOAD_TOO_LARGE, false, "The value is too large")
             }
-            Kind::WrongHost => {
+            ProblemType::WrongHost => {
                 about("wrong-host", StatusCode::MISDIRECTED_REQUEST, false, "The request is meant for another host")
             }
-            Kind::Overloaded => about("overloaded", StatusCode::TOO_MANY_REQUESTS, true, "Too much is under way"),
-            Kind::NoLease => {
+            ProblemType::Overloaded => {
+                about("overloaded", StatusCode::TOO_MANY_REQUESTS, true, "Too much is under way")
+            }
+            ProblemType::NoLease => {
                 about("no-lease", StatusCode::SERVICE_UNAVAILABLE, true, "The member may not serve at the moment")
             }
-            Kind::NoOwner => about("no-owner", StatusCode::SERVICE_UNAVAILABLE, true, "Nobody owns the key yet"),
-            Kind::Rebalancing => {
+            ProblemType::NoOwner => about("no-owner", StatusCode::SERVICE_UNAVAILABLE, true, "Nobody owns the key yet"),
+            ProblemType::Rebalancing => {
                 about("rebalancing", StatusCode::SERVICE_UNAVAILABLE, true, "The key is moving to another member")
             }
-            Kind::Timeout => about("timeout", StatusCode::SERVICE_UNAVAILABLE, true, "No answer in time"),
-            Kind::Full => about("full", StatusCode::INSUFFICIENT_STORAGE, false, "The cache is full"),
-            Kind::Internal => {
+            ProblemType::Timeout => about("timeout", StatusCode::SERVICE_UNAVAILABLE, true, "No answer in time"),
+            ProblemType::Full => about("full", StatusCode::INSUFFICIENT_STORAGE, false, "The cache is full"),
+            ProblemType::Internal => {
                 about("internal", StatusCode::INTERNAL_SERVER_ERROR, false, "The member went wrong; please report it")
             }
         }
@@ -170,7 +176,7 @@ pub(crate) struct ProblemBody<'a> {
 /// A problem on its way to the app.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
-    pub(crate) kind: Kind,
+    pub(crate) kind: ProblemType,
     pub(crate) detail: Cow<'static, str>,
     applied: Applied,
     limit: Option<u64>,
@@ -180,25 +186,25 @@ pub(crate) struct Problem {
 
 impl Problem {
     /// A problem that was found before anything could be applied.
-    pub(crate) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Problem {
+    pub(crate) fn new(kind: ProblemType, detail: impl Into<Cow<'static, str>>) -> Problem {
         let detail = detail.into();
         Problem { kind, detail, applied: Applied::No, limit: None, allow: None, current: None }
     }
 
     /// A query parameter of this name is wrong in this way.
     pub(crate) fn parameter(name: &str, wrong: impl std::fmt::Display) -> Problem {
-        Problem::new(Kind::BadParameter, format!("{}: {wrong}", shortened(name)))
+        Problem::new(ProblemType::BadParameter, format!("{}: {wrong}", shortened(name)))
     }
 
     /// A header of this name is wrong in this way.
     pub(crate) fn header(name: &str, wrong: impl std::fmt::Display) -> Problem {
-        Problem::new(Kind::BadHeader, format!("{name}: {wrong}"))
+        Problem::new(ProblemType::BadHeader, format!("{name}: {wrong}"))
     }
 
     /// The path has none but these methods.
     pub(crate) fn method(allow: &'static str) -> Problem {
         let detail = format!("it has {allow}");
-        Problem { allow: Some(allow), ..Problem::new(Kind::MethodNotAllowed, detail) }
+        Problem { allow: Some(allow), ..Problem::new(ProblemType::MethodNotAllowed, detail) }
     }
 
     /// The condition of the request does not hold of this version of the entry, or of there being none.
@@ -207,19 +213,19 @@ impl Problem {
             Some(_) => "the entry is not the one that the condition names; its ETag is in the header",
             None => "there is no such entry",
         };
-        Problem { current, ..Problem::new(Kind::ConditionFailed, detail) }
+        Problem { current, ..Problem::new(ProblemType::ConditionFailed, detail) }
     }
 
     /// A value of more than `limit` bytes.
     pub(crate) fn too_large(limit: u64) -> Problem {
         let detail = format!("a value may have at most {limit} bytes (http.maxValueBytes)");
-        Problem { limit: Some(limit), ..Problem::new(Kind::ValueTooLarge, detail) }
+        Problem { limit: Some(limit), ..Problem::new(ProblemType::ValueTooLarge, detail) }
     }
 
     /// An answer that no operation of this kind has.
     pub(crate) fn internal(outcome: &Outcome) -> Problem {
         let detail = format!("an operation had an outcome of another kind: {}", outcome_name(outcome));
-        Problem { applied: Applied::Unknown, ..Problem::new(Kind::Internal, detail) }
+        Problem { applied: Applied::Unknown, ..Problem::new(ProblemType::Internal, detail) }
     }
 
     /// The body, as JSON.
@@ -266,14 +272,16 @@ impl From<Refusal> for Problem {
     /// Keeps what the core said about having applied it (O-3).
     fn from(refusal: Refusal) -> Problem {
         let (kind, detail) = match refusal.reason {
-            RefusalReason::NoLease => (Kind::NoLease, "it is cut off, paused or superseded; it comes back by itself"),
-            RefusalReason::NoOwner => (Kind::NoOwner, "this member knows no view yet, or nobody owns the key"),
-            RefusalReason::Rebalancing => (Kind::Rebalancing, "the key's group is changing its primary"),
-            RefusalReason::Overloaded => (Kind::Overloaded, "a bound on work in flight was reached"),
-            RefusalReason::Full => (Kind::Full, "the cache is at its bound and refuses rather than evicts"),
-            RefusalReason::Timeout => (Kind::Timeout, "the operation's deadline passed"),
+            RefusalReason::NoLease => {
+                (ProblemType::NoLease, "it is cut off, paused or superseded; it comes back by itself")
+            }
+            RefusalReason::NoOwner => (ProblemType::NoOwner, "this member knows no view yet, or nobody owns the key"),
+            RefusalReason::Rebalancing => (ProblemType::Rebalancing, "the key's group is changing its primary"),
+            RefusalReason::Overloaded => (ProblemType::Overloaded, "a bound on work in flight was reached"),
+            RefusalReason::Full => (ProblemType::Full, "the cache is at its bound and refuses rather than evicts"),
+            RefusalReason::Timeout => (ProblemType::Timeout, "the operation's deadline passed"),
             RefusalReason::UnknownOperation => {
-                (Kind::UnknownOperation, "the Idempotency-Key is older than the results that are remembered")
+                (ProblemType::UnknownOperation, "the Idempotency-Key is older than the results that are remembered")
             }
         };
         Problem { applied: refusal.applied, ..Problem::new(kind, detail) }
@@ -308,7 +316,7 @@ pub(crate) fn shortened(name: &str) -> Cow<'_, str> {
 #[cfg(test)]
 pub(crate) fn reference() -> String {
     let mut table = String::from("| type | status | retryable | what it says |\n| --- | --- | --- | --- |\n");
-    for kind in Kind::ALL {
+    for kind in ProblemType::ALL {
         let About { word, title, status, retryable } = kind.about();
         let retryable = if retryable { "yes" } else { "no" };
         table.push_str(&format!("| `{word}` | {} | {retryable} | {title} |\n", status.as_u16()));

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemType};
 use super::route::decode;
 
 /// Most parameters of one request.
@@ -32,7 +32,10 @@ impl<'a> Query<'a> {
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if NOT_YET.contains(&name) {
-                return Err(Problem::new(Kind::NotAvailableYet, format!("the parameter {name} is not available yet")));
+                return Err(Problem::new(
+                    ProblemType::NotAvailableYet,
+                    format!("the parameter {name} is not available yet"),
+                ));
             }
             if !names.contains(&name) {
                 let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

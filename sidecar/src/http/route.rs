@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemType};
 
 /// Longest key in bytes, percent-decoded.
 pub(crate) const MAX_KEY: usize = 1_024;
@@ -77,7 +77,7 @@ fn below_caches(below: &str) -> Route<'_> {
 /// # Errors
 /// Of a length that is not 1 to 1,024 bytes, or a broken percent-encoding.
 pub(crate) fn key(part: &str) -> Result<Bytes, Problem> {
-    let bad = |detail| Problem::new(Kind::BadKey, detail);
+    let bad = |detail| Problem::new(ProblemType::BadKey, detail);
     let decoded = decode(part, false).ok_or_else(|| bad("a % is not followed by two hexadecimal digits"))?;
     match decoded.len() {
         0 => Err(bad("it is empty; give 1 to 1024 bytes, percent-encoded")),

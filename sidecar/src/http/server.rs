@@ -17,7 +17,7 @@ pub(crate) use super::connection::Connected;
 use super::connection::{Order, Socket, Ticks, Watched};
 use super::connections::{Connections, Seat};
 use super::listen::Listeners;
-use super::problem::{Kind, Problem};
+use super::problem::{Problem, ProblemType};
 use crate::spawner::Spawner;
 
 /// Largest head of a request, and what is buffered of a connection.
@@ -138,7 +138,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
 
 /// What a connection is told when there is no seat for it.
 fn full_answer() -> Vec<u8> {
-    let problem = Problem::new(Kind::Overloaded, "too many connections are open, and none of them is idle");
+    let problem = Problem::new(ProblemType::Overloaded, "too many connections are open, and none of them is idle");
     let body = problem.to_json();
     let status = problem.kind.about().status;
     let mut answer = format!(

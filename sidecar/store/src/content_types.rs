@@ -10,11 +10,11 @@ pub(crate) const MOST_TYPES: usize = 64;
 /// The table of one group.
 #[derive(Debug, Default)]
 pub(crate) struct ContentTypes {
-    texts: Vec<Held>,
+    texts: Vec<Interned>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Interned {
     text: Arc<str>,
     /// Records that name it; zero: the place is free.
     records: u32,
@@ -27,7 +27,7 @@ impl ContentTypes {
         let place = match known.or_else(|| self.texts.iter().position(|held| held.records == 0)) {
             Some(place) => place,
             None if self.texts.len() < MOST_TYPES => {
-                self.texts.push(Held { text: Arc::clone(text), records: 0 });
+                self.texts.push(Interned { text: Arc::clone(text), records: 0 });
                 self.texts.len() - 1
             }
             None => return None,

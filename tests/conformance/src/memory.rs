@@ -68,7 +68,7 @@ impl MemoryFault {
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct MemoryState {
     document: Option<Document>,
     was_created: bool,
     authority: Option<Secret>,
@@ -87,7 +87,7 @@ struct Late {
 /// A place in memory.
 #[derive(Debug, Default)]
 pub struct MemoryPlace {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<MemoryState>>,
     fault: Option<MemoryFault>,
 }
 
@@ -120,11 +120,11 @@ impl Place for MemoryPlace {
 
 #[derive(Debug)]
 struct Memory {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<MemoryState>>,
     fault: Option<MemoryFault>,
 }
 
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+fn lock(held: &Mutex<MemoryState>) -> MutexGuard<'_, MemoryState> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -145,7 +145,7 @@ impl Memory {
         there == *expected
     }
 
-    fn compare_and_swap(&self, held: &mut Held, expected: &Expected, next: Document) -> Swap {
+    fn compare_and_swap(&self, held: &mut MemoryState, expected: &Expected, next: Document) -> Swap {
         match &held.document {
             Some(current) if self.matches(current, expected) => {
                 held.seen = Some(next.clone());
@@ -176,7 +176,7 @@ impl Memory {
         }
     }
 
-    fn land(&self, held: &mut Held) {
+    fn land(&self, held: &mut MemoryState) {
         let Some(mut late) = held.late.take() else { return };
         if late.reads_until > 0 {
             late.reads_until -= 1;

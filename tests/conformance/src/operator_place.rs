@@ -44,7 +44,7 @@ pub enum Mishap {
 }
 
 #[derive(Default)]
-struct Held {
+struct ServerState {
     document: Option<Document>,
     was_created: bool,
     mishap: Option<Mishap>,
@@ -54,7 +54,7 @@ struct Held {
 
 /// An operator of its own, which ends with it.
 pub struct OperatorPlace {
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<ServerState>>,
     address: SocketAddr,
     dials: Arc<AtomicUsize>,
     token: tempfile::NamedTempFile,
@@ -68,7 +68,7 @@ impl OperatorPlace {
     /// If no port or file can be had.
     #[must_use]
     pub fn new() -> OperatorPlace {
-        let held: Arc<Mutex<Held>> = Arc::default();
+        let held: Arc<Mutex<ServerState>> = Arc::default();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         listener.set_nonblocking(true).expect("a socket");
@@ -158,11 +158,11 @@ impl Dial for PlainDial {
     }
 }
 
-fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+fn lock(held: &Mutex<ServerState>) -> MutexGuard<'_, ServerState> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: TcpListener, held: Arc<Mutex<Held>>) {
+async fn accept(listener: TcpListener, held: Arc<Mutex<ServerState>>) {
     let mut connections = JoinSet::new();
     while let Ok((tcp, _)) = listener.accept().await {
         while connections.try_join_next().is_some() {}
@@ -177,7 +177,7 @@ async fn accept(listener: TcpListener, held: Arc<Mutex<Held>>) {
 
 type Reply = Response<Full<Bytes>>;
 
-async fn answer(request: Request<Incoming>, held: Arc<Mutex<Held>>) -> io::Result<Reply> {
+async fn answer(request: Request<Incoming>, held: Arc<Mutex<ServerState>>) -> io::Result<Reply> {
     if !request.headers().contains_key(DEADLINE_HEADER) {
         return Ok(problem(StatusCode::BAD_REQUEST, reason::INVALID, "no deadline"));
     }
@@ -197,14 +197,14 @@ async fn answer(request: Request<Incoming>, held: Arc<Mutex<Held>>) -> io::Resul
     }
 }
 
-fn read(held: &Held) -> Reply {
+fn read(held: &ServerState) -> Reply {
     match &held.document {
         Some(document) => reply(StatusCode::OK, encode(document).unwrap_or_default()),
         None => missing(held),
     }
 }
 
-fn missing(held: &Held) -> Reply {
+fn missing(held: &ServerState) -> Reply {
     if held.was_created {
         problem(StatusCode::GONE, reason::LOST, "it was created once")
     } else {
@@ -212,7 +212,7 @@ fn missing(held: &Held) -> Reply {
     }
 }
 
-fn create(held: &mut Held, body: &[u8]) -> Reply {
+fn create(held: &mut ServerState, body: &[u8]) -> Reply {
     let document = match decode(body) {
         Ok(document) => document,
         Err(fault) => return problem(StatusCode::UNPROCESSABLE_ENTITY, reason::INVALID, &fault.to_string()),
@@ -228,11 +228,11 @@ fn create(held: &mut Held, body: &[u8]) -> Reply {
     reply(StatusCode::CREATED, Vec::new())
 }
 
-fn conflict(held: &Held) -> Reply {
+fn conflict(held: &ServerState) -> Reply {
     said(StatusCode::CONFLICT, &Conflict { there: held.document.clone() })
 }
 
-fn change(held: &Arc<Mutex<Held>>, body: Bytes) -> io::Result<Reply> {
+fn change(held: &Arc<Mutex<ServerState>>, body: Bytes) -> io::Result<Reply> {
     let mishap = lock(held).mishap.take();
     let later = |wait: Duration| {
         let (held, body) = (Arc::clone(held), body.clone());
@@ -259,7 +259,7 @@ fn change(held: &Arc<Mutex<Held>>, body: Bytes) -> io::Result<Reply> {
     }
 }
 
-fn swap(held: &mut Held, body: &[u8]) -> Reply {
+fn swap(held: &mut ServerState, body: &[u8]) -> Reply {
     let refused = |fault: &str| problem(StatusCode::UNPROCESSABLE_ENTITY, reason::INVALID, fault);
     let SwapRequest { expected, next } = match serde_json::from_slice(body) {
         Ok(request) => request,
@@ -275,7 +275,7 @@ fn swap(held: &mut Held, body: &[u8]) -> Reply {
     reply(StatusCode::OK, Vec::new())
 }
 
-fn enrol(held: &mut Held, token: Option<String>, body: &[u8]) -> Reply {
+fn enrol(held: &mut ServerState, token: Option<String>, body: &[u8]) -> Reply {
     let Some(token) = token.as_deref().and_then(|t| t.strip_prefix("Bearer ")).filter(|t| *t != "bad") else {
         return problem(StatusCode::UNAUTHORIZED, reason::UNAUTHENTICATED, "the token has expired");
     };

@@ -11,12 +11,12 @@ pub mod sizes;
 pub mod texts;
 
 /// What is wrong, each with where and what to do: one line each, sorted. Empty: nothing.
-pub type Faults = Vec<String>;
+pub type Violations = Vec<String>;
 
 /// Fails the test with every fault, not only the first.
 ///
 /// # Panics
 /// If there is a fault.
-pub fn assert_none(what: &str, faults: &Faults) {
+pub fn assert_none(what: &str, faults: &Violations) {
     assert!(faults.is_empty(), "{what}: {} fault(s)\n  {}", faults.len(), faults.join("\n  "));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::Faults;
+use crate::Violations;
 use crate::repository::SourceFile;
 
 /// The targets that a person may ask for: rules whose name is a word.
@@ -23,7 +23,7 @@ fn is_word(name: &str) -> bool {
 
 /// Targets that the help doesn't show, or shows without a word on what they do.
 #[must_use]
-pub fn unexplained(makefile: &str, help: &str) -> Faults {
+pub fn unexplained(makefile: &str, help: &str) -> Violations {
     let shown = |target: &str| {
         help.lines().any(|line| {
             let mut words = line.split_whitespace();
@@ -36,7 +36,7 @@ pub fn unexplained(makefile: &str, help: &str) -> Faults {
 
 /// Texts that tell a reader to run a target that isn't there: `make NAME` in backquotes or in a code block.
 #[must_use]
-pub fn unknown_targets(makefile: &str, files: &[SourceFile]) -> Faults {
+pub fn unknown_targets(makefile: &str, files: &[SourceFile]) -> Violations {
     let targets = targets(makefile);
     let mut faults = Vec::new();
     for file in files.iter().filter(|f| f.has_extension("md")) {

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::Faults;
+use crate::Violations;
 use crate::repository;
 
 /// What a dependency is for.
@@ -85,7 +85,7 @@ pub const PLANTED_BUGS: &str = "planted-bugs";
 
 /// Breaches of the layers, the doors and the feature rule.
 #[must_use]
-pub fn breaches(packages: &[Package]) -> Faults {
+pub fn breaches(packages: &[Package]) -> Violations {
     let mut faults = Vec::new();
     for layer in &LAYERS {
         match packages.iter().find(|p| p.name == layer.name) {
@@ -109,7 +109,7 @@ pub fn breaches(packages: &[Package]) -> Faults {
     faults
 }
 
-fn breaches_of(layer: &Layer, package: &Package, faults: &mut Faults) {
+fn breaches_of(layer: &Layer, package: &Package, faults: &mut Violations) {
     for dependency in package.dependencies.iter().filter(|d| d.used != Use::Dev) {
         let name = dependency.name.as_str();
         let inside = name == JOINS || name.starts_with("sidegrid-");
@@ -122,7 +122,7 @@ fn breaches_of(layer: &Layer, package: &Package, faults: &mut Faults) {
     }
 }
 
-fn door_breach(package: &Package, dependency: &Dependency, faults: &mut Faults) {
+fn door_breach(package: &Package, dependency: &Dependency, faults: &mut Violations) {
     let door = DOORS.iter().find(|(name, _)| *name == dependency.name);
     // A test may look from outside at what the product sends: certificates, for one.
     if let Some((name, doors)) = door

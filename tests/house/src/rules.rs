@@ -88,7 +88,7 @@ pub fn citations(files: &[SourceFile], rules: &[String]) -> Citations {
 
 /// Rules that no code cites, rules that no test cites, and cited ids that are no rules.
 #[must_use]
-pub fn uncited(rules: &[String], found: &Citations) -> crate::Faults {
+pub fn uncited(rules: &[String], found: &Citations) -> crate::Violations {
     let mut faults = Vec::new();
     for id in rules {
         if !found.code.contains_key(id) {

@@ -1,6 +1,6 @@
 //! How large a file may be, and what it may be called.
 
-use crate::Faults;
+use crate::Violations;
 use crate::repository::SourceFile;
 
 /// Lines that no source file passes.
@@ -19,7 +19,7 @@ fn is_source(file: &SourceFile) -> bool {
 
 /// Files past the hard bounds.
 #[must_use]
-pub fn too_long(files: &[SourceFile]) -> Faults {
+pub fn too_long(files: &[SourceFile]) -> Violations {
     let mut faults = Vec::new();
     for file in files.iter().filter(|f| is_source(f)) {
         let lines = file.text.lines().count();
@@ -45,7 +45,7 @@ pub fn past_the_habit(files: &[SourceFile]) -> Vec<String> {
 
 /// Source files and folders with a name that says nothing, and `mod.rs`.
 #[must_use]
-pub fn badly_named(files: &[SourceFile]) -> Faults {
+pub fn badly_named(files: &[SourceFile]) -> Violations {
     let mut faults = Vec::new();
     for file in files.iter().filter(|f| is_source(f)) {
         if file.name() == "mod.rs" {
@@ -63,7 +63,7 @@ pub fn badly_named(files: &[SourceFile]) -> Faults {
 
 /// Source files that put work off, or leave code commented out.
 #[must_use]
-pub fn unfinished(files: &[SourceFile]) -> Faults {
+pub fn unfinished(files: &[SourceFile]) -> Violations {
     // Taken apart, so that this file doesn't name them itself.
     let marks =
         [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X:"].concat(), ["unimpl", "emented!("].concat()];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::Faults;
+use crate::Violations;
 use crate::repository::SourceFile;
 
 /// Lock files are written by tools, which name where things came from.
@@ -39,7 +39,7 @@ const PRIVATE_ROOTS: [&str; 4] = ["/work/", "/root/", "/home/", "/Users/"];
 
 /// Registry hosts and absolute paths of one machine.
 #[must_use]
-pub fn of_one_workplace(files: &[SourceFile]) -> Faults {
+pub fn of_one_workplace(files: &[SourceFile]) -> Violations {
     let names = foreign_names();
     let mut faults = Vec::new();
     for file in files.iter().filter(|f| !is_written_by_tools(f)) {
@@ -67,7 +67,7 @@ fn has_path(line: &str, root: &str) -> bool {
 
 /// Markdown links to files or headings that are not there, and mentions of `docs/…` files that are not there.
 #[must_use]
-pub fn dangling(files: &[SourceFile]) -> Faults {
+pub fn dangling(files: &[SourceFile]) -> Violations {
     let paths: BTreeSet<&str> = files.iter().map(|f| f.path.as_str()).collect();
     let is_there = |path: &str| paths.contains(path) || paths.iter().any(|p| p.starts_with(&format!("{path}/")));
     let mut faults = Vec::new();
@@ -160,7 +160,7 @@ fn slug(heading: &str) -> String {
 /// Entries of a component → file map that are not there: in tables below a heading like "### `folder`: …", the names in
 /// backquotes of each first column, which lie in that folder; without a folder in the heading they are whole paths.
 #[must_use]
-pub fn off_the_map(map: &str, files: &[SourceFile]) -> Faults {
+pub fn off_the_map(map: &str, files: &[SourceFile]) -> Violations {
     let is_there = |path: &str| files.iter().any(|f| f.path == path || f.path.starts_with(&format!("{path}/")));
     let mut folder = None;
     let mut faults = Vec::new();

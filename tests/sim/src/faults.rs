@@ -14,12 +14,12 @@ pub(crate) struct Planned {
     /// When.
     pub(crate) at: Instant,
     /// What.
-    pub(crate) fault: Fault,
+    pub(crate) fault: InjectedFault,
 }
 
 /// Something that goes wrong, or is done to the grid. Spans are global nanoseconds.
 #[derive(Clone, Debug)]
-pub(crate) enum Fault {
+pub(crate) enum InjectedFault {
     /// A process dies and is started again.
     Crash { node: usize, down: u64 },
     /// Processes of these nodes (a bit each) die, so far apart.
@@ -41,7 +41,7 @@ pub(crate) enum Fault {
     /// The nodes of `side` (a bit each) are cut off from the others on these connections, and from the registry.
     Eclipse { side: u8, data: bool, detection: bool, registry: bool, last: u64 },
     /// What follows begins when the registry next decides a view.
-    AtChange { then: Box<Fault>, after: u64 },
+    AtChange { then: Box<InjectedFault>, after: u64 },
     /// All links lose frames.
     Loss { percent: u64, last: u64 },
     /// The registry answers nobody.
@@ -99,8 +99,8 @@ impl World {
         self.stats.faults += 1;
         self.touch(&fault);
         match fault {
-            Fault::Crash { node, down } => self.crash_for(node, down),
-            Fault::Storm { nodes, down, apart } => {
+            InjectedFault::Crash { node, down } => self.crash_for(node, down),
+            InjectedFault::Storm { nodes, down, apart } => {
                 // The first dies now; a spread is made by one fault for each of the others.
                 let mut later = 0;
                 for node in (0..self.nodes.len()).filter(|n| nodes >> n & 1 == 1) {
@@ -112,53 +112,56 @@ impl World {
                     later += apart;
                 }
             }
-            Fault::Lose { node } => self.lose(node),
-            Fault::Pause { node, last } => {
+            InjectedFault::Lose { node } => self.lose(node),
+            InjectedFault::Pause { node, last } => {
                 self.nodes[node].paused += 1;
                 self.end_after(last, Ending::Pause(node));
             }
-            Fault::Wedge { node, last } => {
+            InjectedFault::Wedge { node, last } => {
                 self.nodes[node].wedged += 1;
                 self.end_after(last, Ending::Wedge(node));
             }
-            Fault::Stall { node, last } => {
+            InjectedFault::Stall { node, last } => {
                 self.nodes[node].stalled += 1;
                 self.end_after(last, Ending::Stall(node));
             }
-            Fault::Loss { percent, last } => {
+            InjectedFault::Loss { percent, last } => {
                 self.network.set_extra_loss(percent, 0);
                 self.end_after(last, Ending::Loss(percent));
             }
-            Fault::Cut { .. } | Fault::Isolate { .. } | Fault::Split { .. } | Fault::Eclipse { .. } => {
+            InjectedFault::Cut { .. }
+            | InjectedFault::Isolate { .. }
+            | InjectedFault::Split { .. }
+            | InjectedFault::Eclipse { .. } => {
                 self.cut_links(&fault);
             }
-            Fault::AtChange { then, after } => self.armed.push((*then, after)),
-            Fault::Drain { node, back } => self.drain(node, back),
-            Fault::Start { node } => self.queue.push(self.now, What::Start { node, formerly: None }),
-            Fault::RegistryAway { .. }
-            | Fault::RegistrySlow { .. }
-            | Fault::RegistryLossy { .. }
-            | Fault::RegistryMissing { .. }
-            | Fault::RegistryCutOff { .. } => self.trouble_registry(&fault),
-            Fault::RegistryLost { put_back } => self.registry.lose(put_back, self.now),
+            InjectedFault::AtChange { then, after } => self.armed.push((*then, after)),
+            InjectedFault::Drain { node, back } => self.drain(node, back),
+            InjectedFault::Start { node } => self.queue.push(self.now, What::Start { node, formerly: None }),
+            InjectedFault::RegistryAway { .. }
+            | InjectedFault::RegistrySlow { .. }
+            | InjectedFault::RegistryLossy { .. }
+            | InjectedFault::RegistryMissing { .. }
+            | InjectedFault::RegistryCutOff { .. } => self.trouble_registry(&fault),
+            InjectedFault::RegistryLost { put_back } => self.registry.lose(put_back, self.now),
         }
     }
 
     /// The fault, if it can be done to the grid as it is now.
-    fn allowed(&self, fault: Fault) -> Option<Fault> {
+    fn allowed(&self, fault: InjectedFault) -> Option<InjectedFault> {
         let fine = match &fault {
             // One machine at most is lost, and never the last ones that could go on without it.
-            Fault::Lose { node } => {
+            InjectedFault::Lose { node } => {
                 let others = self.nodes.iter().filter(|n| n.index != *node && n.joins && n.life.is_some()).count();
                 let spared = self.nodes.iter().all(|n| !n.lost) && others >= 2 && self.nodes[*node].life.is_some();
                 spared && !self.is_majority_unproved(*node)
             }
-            Fault::Drain { node, .. } => {
+            InjectedFault::Drain { node, .. } => {
                 let node = &self.nodes[*node];
                 let staying = self.nodes.iter().filter(|n| n.joins && n.life.is_some() && !n.draining).count();
                 node.joins && !node.draining && node.life.is_some() && staying >= 3.min(self.profile.members)
             }
-            Fault::Start { node } => !self.nodes[*node].started,
+            InjectedFault::Start { node } => !self.nodes[*node].started,
             _ => true,
         };
         fine.then_some(fault)
@@ -186,15 +189,15 @@ impl World {
         for (fault, after) in std::mem::take(&mut self.armed) {
             let index = self.profile.faults.len();
             self.profile.faults.push(Planned { at: self.now + after, fault });
-            self.queue.push(self.now + after, What::Fault { index });
+            self.queue.push(self.now + after, What::InjectedFault { index });
         }
     }
 
     /// Plans a crash.
     pub(crate) fn later_crash(&mut self, node: usize, after: u64, down: u64) {
         let index = self.profile.faults.len();
-        self.profile.faults.push(Planned { at: self.now + after, fault: Fault::Crash { node, down } });
-        self.queue.push(self.now + after, What::Fault { index });
+        self.profile.faults.push(Planned { at: self.now + after, fault: InjectedFault::Crash { node, down } });
+        self.queue.push(self.now + after, What::InjectedFault { index });
     }
 
     fn crash_for(&mut self, node: usize, down: u64) {
@@ -209,31 +212,31 @@ impl World {
     }
 
     /// Remembers to whom something was done: what they lose is then no surprise.
-    fn touch(&mut self, fault: &Fault) {
+    fn touch(&mut self, fault: &InjectedFault) {
         match *fault {
-            Fault::Crash { node, .. }
-            | Fault::Lose { node }
-            | Fault::Pause { node, .. }
-            | Fault::Wedge { node, .. }
-            | Fault::Stall { node, .. }
-            | Fault::RegistryCutOff { node, .. }
-            | Fault::Drain { node, .. }
-            | Fault::Start { node } => self.touch_node(node),
-            Fault::Cut { from, to, .. } => {
+            InjectedFault::Crash { node, .. }
+            | InjectedFault::Lose { node }
+            | InjectedFault::Pause { node, .. }
+            | InjectedFault::Wedge { node, .. }
+            | InjectedFault::Stall { node, .. }
+            | InjectedFault::RegistryCutOff { node, .. }
+            | InjectedFault::Drain { node, .. }
+            | InjectedFault::Start { node } => self.touch_node(node),
+            InjectedFault::Cut { from, to, .. } => {
                 self.touch_node(from);
                 self.touch_node(to);
             }
-            Fault::Storm { .. }
-            | Fault::Isolate { .. }
-            | Fault::Split { .. }
-            | Fault::Eclipse { .. }
-            | Fault::AtChange { .. }
-            | Fault::Loss { .. }
-            | Fault::RegistryAway { .. }
-            | Fault::RegistrySlow { .. }
-            | Fault::RegistryLossy { .. }
-            | Fault::RegistryMissing { .. }
-            | Fault::RegistryLost { .. } => self.last_common_fault = self.now,
+            InjectedFault::Storm { .. }
+            | InjectedFault::Isolate { .. }
+            | InjectedFault::Split { .. }
+            | InjectedFault::Eclipse { .. }
+            | InjectedFault::AtChange { .. }
+            | InjectedFault::Loss { .. }
+            | InjectedFault::RegistryAway { .. }
+            | InjectedFault::RegistrySlow { .. }
+            | InjectedFault::RegistryLossy { .. }
+            | InjectedFault::RegistryMissing { .. }
+            | InjectedFault::RegistryLost { .. } => self.last_common_fault = self.now,
         }
     }
 
@@ -249,13 +252,13 @@ impl World {
         self.lost.push(dead);
     }
 
-    fn cut_links(&mut self, fault: &Fault) {
+    fn cut_links(&mut self, fault: &InjectedFault) {
         let mut links = Vec::new();
         let mut add = |channel, from, to| links.push((channel, from, to));
         let nodes = self.nodes.len();
         let both_channels = [Channel::Data, Channel::Detection];
         let last = match *fault {
-            Fault::Cut { from, to, both, data, detection, last } if from != to => {
+            InjectedFault::Cut { from, to, both, data, detection, last } if from != to => {
                 for channel in both_channels {
                     if (channel == Channel::Data && data) || (channel == Channel::Detection && detection) {
                         add(channel, from, to);
@@ -266,7 +269,7 @@ impl World {
                 }
                 last
             }
-            Fault::Isolate { node, inward, outward, last } => {
+            InjectedFault::Isolate { node, inward, outward, last } => {
                 for other in (0..nodes).filter(|o| *o != node) {
                     for channel in both_channels {
                         if inward {
@@ -279,11 +282,11 @@ impl World {
                 }
                 last
             }
-            Fault::Split { side, last } => {
+            InjectedFault::Split { side, last } => {
                 across(side, nodes).for_each(|(from, to)| both_channels.iter().for_each(|c| add(*c, from, to)));
                 last
             }
-            Fault::Eclipse { side, data, detection, registry, last } => {
+            InjectedFault::Eclipse { side, data, detection, registry, last } => {
                 for (from, to) in across(side, nodes) {
                     if data {
                         add(Channel::Data, from, to);
@@ -307,26 +310,26 @@ impl World {
         self.end_after(last, Ending::Links(links));
     }
 
-    fn trouble_registry(&mut self, fault: &Fault) {
+    fn trouble_registry(&mut self, fault: &InjectedFault) {
         let registry = &mut self.registry;
         let (last, ending) = match *fault {
-            Fault::RegistryAway { last } => {
+            InjectedFault::RegistryAway { last } => {
                 registry.away += 1;
                 (last, Ending::RegistryAway)
             }
-            Fault::RegistrySlow { last } => {
+            InjectedFault::RegistrySlow { last } => {
                 registry.slow += 1;
                 (last, Ending::RegistrySlow)
             }
-            Fault::RegistryLossy { last } => {
+            InjectedFault::RegistryLossy { last } => {
                 registry.lossy += 1;
                 (last, Ending::RegistryLossy)
             }
-            Fault::RegistryMissing { last } => {
+            InjectedFault::RegistryMissing { last } => {
                 registry.missing += 1;
                 (last, Ending::RegistryMissing)
             }
-            Fault::RegistryCutOff { node, last } => {
+            InjectedFault::RegistryCutOff { node, last } => {
                 registry.cut_off[node] += 1;
                 (last, Ending::RegistryCutOff(node))
             }

@@ -71,7 +71,7 @@ fn write_short(write: &Write) -> String {
             format!("{}{ttl}", String::from_utf8_lossy(value))
         }
     };
-    let id: String = write.results.iter().map(|r| format!(" of {}/{}", label(r.id.entry), r.id.sequence)).collect();
+    let id: String = write.results.iter().map(|r| format!(" of {}/{}", label(r.id.origin), r.id.sequence)).collect();
     format!("{}/{key}={body}@{}{id}", write.cache.0, write.version)
 }
 
@@ -119,7 +119,7 @@ fn message(message: &Message) -> String {
         ),
         Message::Forward { id, attempt, over_below, operation } => format!(
             "Forward {}/{}.{attempt} below {over_below} c{} {} {:?}{}",
-            label(id.entry),
+            label(id.origin),
             id.sequence,
             operation.cache.0,
             String::from_utf8_lossy(&operation.key),
@@ -127,7 +127,7 @@ fn message(message: &Message) -> String {
             operation.idempotency.map_or_else(String::new, |key| format!(" idem {key:x}"))
         ),
         Message::Forwarded { id, attempt, result } => {
-            format!("Forwarded {}/{}.{attempt} {result:?}", label(id.entry), id.sequence)
+            format!("Forwarded {}/{}.{attempt} {result:?}", label(id.origin), id.sequence)
         }
         other => format!("{other:?}"),
     }

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sidegrid_core::fault::Bug;
+use sidegrid_core::planted_bug::Bug;
 use sidegrid_sim::{Making, Selection, bug_named, run_many, run_seed, trace_seed};
 
 use crate::printing::{print_report, print_summary, try_bug};

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use sidegrid_core::fault::Bug;
+use sidegrid_core::planted_bug::Bug;
 use sidegrid_sim::{Report, Summary, catch_bug};
 
 /// Leaves out a rule until that is noticed, and prints how many seeds it took; whether it was noticed.

@@ -1,10 +1,10 @@
 //! What a seed chooses: the shape of the grid, how good its links are, and the faults it is given.
 
-use sidegrid_core::fault::Bug;
+use sidegrid_core::planted_bug::Bug;
 use sidegrid_core::view::Replicas;
 
 use crate::clock::{Instant, MS, SEC, US};
-use crate::faults::{Fault, Planned};
+use crate::faults::{InjectedFault, Planned};
 use crate::network::Quality;
 use crate::rng::Rng;
 
@@ -139,13 +139,14 @@ impl Profile {
             let [newcomer, primary] = [rng.index(self.members), rng.index(self.members)];
             let other = (primary + 1 + rng.index(self.members - 1)) % self.members;
             let last = rng.between(200, 1000) * MS;
-            let cut = Fault::Cut { from: primary, to: other, both: false, data: true, detection: false, last };
-            let crash = Fault::Crash { node: primary, down: rng.between(10, 2000) * MS };
+            let cut = InjectedFault::Cut { from: primary, to: other, both: false, data: true, detection: false, last };
+            let crash = InjectedFault::Crash { node: primary, down: rng.between(10, 2000) * MS };
             let [first, second] = [rng.between(0, 150) * MS, rng.between(0, 250) * MS];
-            self.faults.push(Planned { at, fault: Fault::AtChange { then: Box::new(cut), after: first } });
-            self.faults.push(Planned { at, fault: Fault::AtChange { then: Box::new(crash), after: first + second } });
+            self.faults.push(Planned { at, fault: InjectedFault::AtChange { then: Box::new(cut), after: first } });
+            self.faults
+                .push(Planned { at, fault: InjectedFault::AtChange { then: Box::new(crash), after: first + second } });
             let down = rng.between(10, 100) * MS;
-            self.faults.push(Planned { at: at + MS, fault: Fault::Crash { node: newcomer, down } });
+            self.faults.push(Planned { at: at + MS, fault: InjectedFault::Crash { node: newcomer, down } });
             at += rng.between(3000, 6000) * MS;
         }
     }
@@ -219,18 +220,20 @@ fn faults(profile: &Profile, dense: bool, rng: &mut Rng) -> Vec<Planned> {
     faults
 }
 
-fn changing(profile: &Profile, rng: &mut Rng) -> Fault {
+fn changing(profile: &Profile, rng: &mut Rng) -> InjectedFault {
     let node = rng.index(profile.members);
     match profile.theme {
-        Theme::Cuts => Fault::Isolate { node, inward: true, outward: true, last: rng.between(1500, 9000) * MS },
-        Theme::Pauses => Fault::Pause { node, last: rng.between(1200, 12_000) * MS },
-        Theme::Planned => Fault::Drain { node, back: rng.between(500, 4000) * MS },
+        Theme::Cuts => InjectedFault::Isolate { node, inward: true, outward: true, last: rng.between(1500, 9000) * MS },
+        Theme::Pauses => InjectedFault::Pause { node, last: rng.between(1200, 12_000) * MS },
+        Theme::Planned => InjectedFault::Drain { node, back: rng.between(500, 4000) * MS },
         Theme::Storms => storm(profile, rng),
-        Theme::Crashes | Theme::Registry | Theme::Changes | Theme::Mixed => Fault::Crash { node, down: down(rng) },
+        Theme::Crashes | Theme::Registry | Theme::Changes | Theme::Mixed => {
+            InjectedFault::Crash { node, down: down(rng) }
+        }
     }
 }
 
-fn any(profile: &Profile, rng: &mut Rng) -> Fault {
+fn any(profile: &Profile, rng: &mut Rng) -> InjectedFault {
     let members = profile.members;
     let node = rng.index(members + profile.spares);
     let other = (node + 1 + rng.index(profile.nodes().max(2) - 1)) % profile.nodes();
@@ -238,94 +241,94 @@ fn any(profile: &Profile, rng: &mut Rng) -> Fault {
     let theme = if rng.percent(75) { profile.theme } else { Theme::Mixed };
     match theme {
         Theme::Crashes => match rng.below(10) {
-            0 => Fault::Lose { node },
-            _ => Fault::Crash { node, down: down(rng) },
+            0 => InjectedFault::Lose { node },
+            _ => InjectedFault::Crash { node, down: down(rng) },
         },
         Theme::Storms => storm(profile, rng),
         Theme::Cuts => cut(profile, node, other, last, rng),
         Theme::Pauses => match rng.below(6) {
-            0 => Fault::Wedge { node, last },
-            1 => Fault::Stall { node, last },
-            _ => Fault::Pause { node, last },
+            0 => InjectedFault::Wedge { node, last },
+            1 => InjectedFault::Stall { node, last },
+            _ => InjectedFault::Pause { node, last },
         },
         Theme::Planned => match rng.below(4) {
-            0 if profile.spares > 0 => Fault::Start { node: members + rng.index(profile.spares) },
-            1 => Fault::Crash { node, down: down(rng) },
-            _ => Fault::Drain { node, back: rng.between(100, 4000) * MS },
+            0 if profile.spares > 0 => InjectedFault::Start { node: members + rng.index(profile.spares) },
+            1 => InjectedFault::Crash { node, down: down(rng) },
+            _ => InjectedFault::Drain { node, back: rng.between(100, 4000) * MS },
         },
         Theme::Registry => match rng.below(8) {
-            0 => Fault::RegistryAway { last },
-            1 => Fault::RegistrySlow { last },
-            2 => Fault::RegistryMissing { last },
-            3 => Fault::RegistryCutOff { node, last },
-            4 => Fault::RegistryLost { put_back: rng.percent(50) },
-            5 => Fault::Crash { node, down: down(rng) },
-            _ => Fault::RegistryLossy { last: last * 2 },
+            0 => InjectedFault::RegistryAway { last },
+            1 => InjectedFault::RegistrySlow { last },
+            2 => InjectedFault::RegistryMissing { last },
+            3 => InjectedFault::RegistryCutOff { node, last },
+            4 => InjectedFault::RegistryLost { put_back: rng.percent(50) },
+            5 => InjectedFault::Crash { node, down: down(rng) },
+            _ => InjectedFault::RegistryLossy { last: last * 2 },
         },
         Theme::Changes => at_change(profile, node, rng),
         Theme::Mixed => match rng.below(14) {
-            13 => Fault::RegistryLost { put_back: rng.percent(50) },
+            13 => InjectedFault::RegistryLost { put_back: rng.percent(50) },
             12 => at_change(profile, node, rng),
-            0..=1 => Fault::Crash { node, down: down(rng) },
-            2 => Fault::Pause { node, last },
+            0..=1 => InjectedFault::Crash { node, down: down(rng) },
+            2 => InjectedFault::Pause { node, last },
             3..=5 => cut(profile, node, other, last, rng),
-            6 => Fault::Drain { node, back: rng.between(100, 4000) * MS },
-            7 => Fault::RegistryLossy { last },
-            8 => Fault::RegistryAway { last },
-            9 => Fault::Loss { percent: rng.between(10, 60), last },
+            6 => InjectedFault::Drain { node, back: rng.between(100, 4000) * MS },
+            7 => InjectedFault::RegistryLossy { last },
+            8 => InjectedFault::RegistryAway { last },
+            9 => InjectedFault::Loss { percent: rng.between(10, 60), last },
             10 => storm(profile, rng),
-            _ if profile.spares > 0 => Fault::Start { node: members + rng.index(profile.spares) },
-            _ => Fault::Lose { node },
+            _ if profile.spares > 0 => InjectedFault::Start { node: members + rng.index(profile.spares) },
+            _ => InjectedFault::Lose { node },
         },
     }
 }
 
 /// Something that the grid answers with changes of the view.
-fn changer(profile: &Profile, rng: &mut Rng) -> Fault {
+fn changer(profile: &Profile, rng: &mut Rng) -> InjectedFault {
     let node = rng.index(profile.members);
     match rng.below(6) {
-        0..=2 => Fault::Crash { node, down: down(rng) },
-        3 if profile.spares > 0 => Fault::Start { node: profile.members + rng.index(profile.spares) },
-        _ => Fault::Drain { node, back: rng.between(100, 1500) * MS },
+        0..=2 => InjectedFault::Crash { node, down: down(rng) },
+        3 if profile.spares > 0 => InjectedFault::Start { node: profile.members + rng.index(profile.spares) },
+        _ => InjectedFault::Drain { node, back: rng.between(100, 1500) * MS },
     }
 }
 
-fn at_change(profile: &Profile, node: usize, rng: &mut Rng) -> Fault {
+fn at_change(profile: &Profile, node: usize, rng: &mut Rng) -> InjectedFault {
     let last = if rng.percent(60) { rng.between(100, 1500) * MS } else { rng.between(1500, 8000) * MS };
     let after = if rng.percent(60) { 0 } else { rng.between(1, 40) * MS };
     let side = if rng.percent(50) { 1 << node } else { rng.below(1 << profile.nodes()) as u8 };
     let then = match rng.below(20) {
-        0 => Fault::RegistryLost { put_back: rng.percent(30) },
+        0 => InjectedFault::RegistryLost { put_back: rng.percent(30) },
         1..=13 => {
             let detection = rng.percent(60);
-            Fault::Eclipse { side, data: true, detection, registry: rng.percent(70), last }
+            InjectedFault::Eclipse { side, data: true, detection, registry: rng.percent(70), last }
         }
-        14..=15 => Fault::Crash { node, down: down(rng) },
-        16..=17 => Fault::Pause { node, last },
-        _ => Fault::Loss { percent: rng.between(20, 60), last },
+        14..=15 => InjectedFault::Crash { node, down: down(rng) },
+        16..=17 => InjectedFault::Pause { node, last },
+        _ => InjectedFault::Loss { percent: rng.between(20, 60), last },
     };
-    Fault::AtChange { then: Box::new(then), after }
+    InjectedFault::AtChange { then: Box::new(then), after }
 }
 
-fn cut(profile: &Profile, node: usize, other: usize, last: u64, rng: &mut Rng) -> Fault {
+fn cut(profile: &Profile, node: usize, other: usize, last: u64, rng: &mut Rng) -> InjectedFault {
     match rng.below(8) {
-        0 => Fault::Isolate { node, inward: true, outward: true, last },
-        1 => Fault::Isolate { node, inward: true, outward: false, last },
-        2 => Fault::Isolate { node, inward: false, outward: true, last },
-        3 => Fault::Split { side: rng.below(1 << profile.nodes()) as u8, last },
-        4 => Fault::Loss { percent: rng.between(10, 60), last },
+        0 => InjectedFault::Isolate { node, inward: true, outward: true, last },
+        1 => InjectedFault::Isolate { node, inward: true, outward: false, last },
+        2 => InjectedFault::Isolate { node, inward: false, outward: true, last },
+        3 => InjectedFault::Split { side: rng.below(1 << profile.nodes()) as u8, last },
+        4 => InjectedFault::Loss { percent: rng.between(10, 60), last },
         _ => {
             let both = rng.percent(50);
             let channels = rng.below(4);
-            Fault::Cut { from: node, to: other, both, data: channels != 0, detection: channels != 1, last }
+            InjectedFault::Cut { from: node, to: other, both, data: channels != 0, detection: channels != 1, last }
         }
     }
 }
 
-fn storm(profile: &Profile, rng: &mut Rng) -> Fault {
+fn storm(profile: &Profile, rng: &mut Rng) -> InjectedFault {
     let all = (1u64 << profile.members) - 1;
     let nodes = if rng.percent(30) { all } else { rng.between(1, all) } as u8;
-    Fault::Storm { nodes, down: down(rng), apart: rng.pick(&[0, MS, 200 * MS]) }
+    InjectedFault::Storm { nodes, down: down(rng), apart: rng.pick(&[0, MS, 200 * MS]) }
 }
 
 /// How long a process is down: mostly its supervisor starts it at once.

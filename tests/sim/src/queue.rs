@@ -48,7 +48,7 @@ pub(crate) enum What {
     /// A node is told to leave in order.
     Drain { node: usize, id: MemberId },
     /// A planned fault begins.
-    Fault { index: usize },
+    InjectedFault { index: usize },
     /// A fault ends.
     End(Ending),
     /// The checkers look.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sidegrid_core::fault::Bug;
+use sidegrid_core::planted_bug::Bug;
 
 use crate::coverage::Coverage;
 use crate::report::{Report, Statistics, replay_command};

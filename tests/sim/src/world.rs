@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use sidegrid_core::document::{Agreed, AgreedCache, HASH_RULE, Timing};
 use sidegrid_core::event::{Effect, Effects, Event};
-use sidegrid_core::fault::{Bug, Bugs};
 use sidegrid_core::limits::Limits;
+use sidegrid_core::planted_bug::{Bug, Bugs};
 use sidegrid_core::{ClusterUid, MemberId};
 
 use crate::checkers::Checkers;
 use crate::clock::{Clock, Instant, MAX_RATE_PPM, MS, SEC};
 use crate::coverage::Coverage;
-use crate::faults::Fault;
+use crate::faults::InjectedFault;
 use crate::history::{History, KeyIndex};
 use crate::network::Network;
 use crate::node::{Node, Thread, node_of};
@@ -65,7 +65,7 @@ pub(crate) struct World {
     pub(crate) lost: Vec<MemberId>,
     pub(crate) healed: bool,
     /// Faults that wait for the next view, and how long after it they begin.
-    pub(crate) armed: Vec<(Fault, u64)>,
+    pub(crate) armed: Vec<(InjectedFault, u64)>,
     /// When something was last done to the links of all.
     pub(crate) last_common_fault: Instant,
     effects: Effects,
@@ -126,7 +126,7 @@ impl World {
             self.queue.push(at, What::Invoke { app });
         }
         for (index, planned) in self.profile.faults.iter().enumerate() {
-            self.queue.push(planned.at, What::Fault { index });
+            self.queue.push(planned.at, What::InjectedFault { index });
         }
         self.queue.push(SAMPLE, What::Sample);
         self.queue.push(HEALED, What::HealAll);
@@ -174,7 +174,7 @@ impl World {
             What::RegistryArrive { .. }
             | What::RepublishArrive { .. }
             | What::PlatformWord { .. }
-            | What::Fault { .. }
+            | What::InjectedFault { .. }
             | What::End(_)
             | What::Sample
             | What::HealAll
@@ -214,7 +214,7 @@ impl World {
                     self.step(node, Event::Drain);
                 }
             }
-            What::Fault { index } => self.begin_fault(index),
+            What::InjectedFault { index } => self.begin_fault(index),
             What::End(ending) => self.end_fault(ending),
             What::Sample => {
                 self.sample();

@@ -1,7 +1,7 @@
 //! The short form of the simulator: some seeds of every kind, some planted bugs, and that a seed says everything.
 //! `SIM_SEEDS` sets how many seeds; the long form is `cargo run --profile fast -p sidegrid-sim -- run --seeds 50000`.
 
-use sidegrid_core::fault::Bug;
+use sidegrid_core::planted_bug::Bug;
 use sidegrid_sim::{Making, catch_bug, run_many, run_seed};
 
 fn seeds() -> u64 {

@@ -105,7 +105,7 @@ pub(super) struct Pending {
 }
 
 /// A write that was applied here, with what goes with it.
-pub(super) struct Held {
+pub(super) struct AppliedWrite {
     pub(super) version: Version,
     pub(super) key: CacheKey,
     pub(super) entry: Option<StoredEntry>,

@@ -8,9 +8,9 @@ use smallvec::SmallVec;
 use super::Data;
 use super::group::{Primary, Role};
 use super::transfer::Filling;
-use crate::context::Context;
-use crate::fault::Bug;
 use crate::ids::{GroupId, MemberId};
+use crate::planted_bug::Bug;
+use crate::step_context::StepContext;
 use crate::storage::Storage;
 use crate::view::View;
 
@@ -21,7 +21,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Takes up the roles of the installed view. `present` says which members have installed it already.
-    pub(crate) fn install(&mut self, cx: &mut Context<'_>, view: &Arc<View>, present: &BTreeSet<MemberId>) {
+    pub(crate) fn install(&mut self, cx: &mut StepContext<'_>, view: &Arc<View>, present: &BTreeSet<MemberId>) {
         self.view = Some(Arc::clone(view));
         self.pending_bytes = 0;
         for index in 0..self.groups.len() {
@@ -32,7 +32,7 @@ impl<S: Storage> Data<S> {
         self.resend_pulls(cx);
     }
 
-    fn take_role(&mut self, cx: &mut Context<'_>, view: &View, index: usize, present: &BTreeSet<MemberId>) {
+    fn take_role(&mut self, cx: &mut StepContext<'_>, view: &View, index: usize, present: &BTreeSet<MemberId>) {
         let group = self.groups[index].id;
         let placement = view.placement(group);
         let owner = view.is_owner(group, cx.me);
@@ -90,7 +90,14 @@ impl<S: Storage> Data<S> {
         self.groups[index].role = Role::Incoming(Filling::new(since, self.next_transfer));
     }
 
-    fn lead(&mut self, cx: &mut Context<'_>, view: &View, index: usize, leads_on: bool, present: &BTreeSet<MemberId>) {
+    fn lead(
+        &mut self,
+        cx: &mut StepContext<'_>,
+        view: &View,
+        index: usize,
+        leads_on: bool,
+        present: &BTreeSet<MemberId>,
+    ) {
         let group = self.groups[index].id;
         if !leads_on {
             self.promote(cx, index);
@@ -117,7 +124,7 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    fn note_present(&mut self, cx: &mut Context<'_>, index: usize, present: &BTreeSet<MemberId>) {
+    fn note_present(&mut self, cx: &mut StepContext<'_>, index: usize, present: &BTreeSet<MemberId>) {
         for &peer in present {
             self.after_install_of(cx, index, peer);
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::Data;
 use super::group::Role;
-use crate::context::Context;
-use crate::fault::Bug;
 use crate::ids::{GroupId, MemberId, Version};
 use crate::message::{Message, RememberedResult, Write, WriteBody};
+use crate::planted_bug::Bug;
+use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Storage, StoredEntry};
 use crate::time::Time;
 
@@ -22,7 +22,7 @@ impl<S: Storage> Data<S> {
     /// Holds the primary's writes and says so. What is stable already was held before, and is only said again.
     pub(super) fn on_replicate(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         from: MemberId,
         group: GroupId,
         writes: Vec<Write>,
@@ -44,7 +44,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Keeps a write of this group if it is newer than what is held of its key, and its results either way.
-    pub(super) fn take_write(&mut self, cx: &mut Context<'_>, group: GroupId, write: &Write) {
+    pub(super) fn take_write(&mut self, cx: &mut StepContext<'_>, group: GroupId, write: &Write) {
         let key = CacheKey { cache: write.cache, key: write.key.clone() };
         if self.group_of(&key) != Some(group) {
             return;
@@ -61,13 +61,13 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    pub(super) fn on_stable(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, stable: Version) {
+    pub(super) fn on_stable(&mut self, cx: &mut StepContext<'_>, from: MemberId, group: GroupId, stable: Version) {
         if self.follows(group, from) {
             self.take_stable(cx, group, stable);
         }
     }
 
-    pub(super) fn take_stable(&mut self, cx: &mut Context<'_>, group: GroupId, stable: Version) {
+    pub(super) fn take_stable(&mut self, cx: &mut StepContext<'_>, group: GroupId, stable: Version) {
         self.advance_stable(group, stable);
         if cx.bug(Bug::NoTombstones) {
             self.forget_tombstones_at_once(group);
@@ -82,7 +82,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// A new primary asks what is held above its watermark (M-1). Answering shows that the view is installed (C-6).
-    pub(super) fn on_collect(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, above: Version) {
+    pub(super) fn on_collect(&mut self, cx: &mut StepContext<'_>, from: MemberId, group: GroupId, above: Version) {
         let Some(g) = self.groups.get(group.index()) else { return };
         if self.view.as_ref().and_then(|v| v.primary(group)) != Some(from) {
             return;

@@ -2,18 +2,18 @@
 
 use smallvec::SmallVec;
 
-use super::group::{Group, Held, Pending, Waiter};
+use super::group::{AppliedWrite, Group, Pending, Waiter};
 use super::owner::write_of;
-use super::results::Known;
+use super::results::ResultLookup;
 use super::transfer::result_bytes;
 use super::{Asker, Data};
-use crate::context::Context;
 use crate::evaluate::{Decision, decide};
 use crate::event::Notice;
-use crate::fault::Bug;
 use crate::ids::{GroupId, MemberId, Version};
 use crate::message::{Message, RememberedResult};
 use crate::operation::{Applied, Operation, OperationId, OperationKind, Outcome, Refusal, RefusalReason};
+use crate::planted_bug::Bug;
+use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Removal, Storage, StoredEntry};
 
 impl<S: Storage> Data<S> {
@@ -21,7 +21,7 @@ impl<S: Storage> Data<S> {
     /// same operation is already under way for the same asker, by that.
     pub(crate) fn admit(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         from: MemberId,
         id: OperationId,
         attempt: u32,
@@ -46,21 +46,21 @@ impl<S: Storage> Data<S> {
             }
             Some(_) => {}
         }
-        self.groups[group.index()].results.over_below(id.entry, over_below);
+        self.groups[group.index()].results.over_below(id.origin, over_below);
         match self.known(group, asker, operation.idempotency, cx.bug(Bug::RetriesApplyAgain)) {
-            Known::New => self.admit_write(cx, group, asker, &key, operation),
-            Known::Pending(counter, outcome) => self.join_waiters(group, counter, asker, outcome),
-            Known::Applied(outcome) | Known::Decided(outcome) => self.release(cx, group, asker, outcome),
-            Known::Refused => self.refuse(cx, None, asker, RefusalReason::Rebalancing),
-            Known::Over => self.refuse(cx, None, asker, RefusalReason::UnknownOperation),
+            ResultLookup::New => self.admit_write(cx, group, asker, &key, operation),
+            ResultLookup::Pending(counter, outcome) => self.join_waiters(group, counter, asker, outcome),
+            ResultLookup::Applied(outcome) | ResultLookup::Decided(outcome) => self.release(cx, group, asker, outcome),
+            ResultLookup::Refused => self.refuse(cx, None, asker, RefusalReason::Rebalancing),
+            ResultLookup::Over => self.refuse(cx, None, asker, RefusalReason::UnknownOperation),
         }
     }
 
-    fn known(&self, group: GroupId, asker: Asker, idempotency: Option<u128>, forgetful: bool) -> Known {
+    fn known(&self, group: GroupId, asker: Asker, idempotency: Option<u128>, forgetful: bool) -> ResultLookup {
         let group = &self.groups[group.index()];
         let is_pending = |counter| group.primary().is_some_and(|p| p.pending.get(&counter).is_some_and(|w| !w.done));
         if forgetful {
-            return Known::New;
+            return ResultLookup::New;
         }
         group.results.look_up(asker.id, asker.attempt, idempotency, is_pending)
     }
@@ -78,7 +78,7 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    fn refuse(&mut self, cx: &mut Context<'_>, group: Option<GroupId>, asker: Asker, reason: RefusalReason) {
+    fn refuse(&mut self, cx: &mut StepContext<'_>, group: Option<GroupId>, asker: Asker, reason: RefusalReason) {
         if let Some(group) = group {
             self.groups[group.index()].results.refused(asker.id, asker.attempt);
         }
@@ -86,7 +86,14 @@ impl<S: Storage> Data<S> {
     }
 
     /// A read: from the copy held here where it is clean, else decided as primary.
-    fn admit_read(&mut self, cx: &mut Context<'_>, group: GroupId, asker: Asker, key: &CacheKey, operation: Operation) {
+    fn admit_read(
+        &mut self,
+        cx: &mut StepContext<'_>,
+        group: GroupId,
+        asker: Asker,
+        key: &CacheKey,
+        operation: Operation,
+    ) {
         if !self.has_lease(cx.now) {
             self.refuse(cx, None, asker, RefusalReason::NoLease);
             return;
@@ -101,7 +108,7 @@ impl<S: Storage> Data<S> {
     /// Shows the last stable version, which a pending write leaves in its `before`.
     fn read_as_primary(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         group: GroupId,
         asker: Asker,
         key: &CacheKey,
@@ -152,7 +159,7 @@ impl<S: Storage> Data<S> {
     /// Decides a write that is not known yet, on the newest version of its key.
     fn admit_write(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         group: GroupId,
         asker: Asker,
         key: &CacheKey,
@@ -195,7 +202,7 @@ impl<S: Storage> Data<S> {
                     self.refuse(cx, Some(group), asker, RefusalReason::Full);
                     return;
                 }
-                let over_below = self.groups[group.index()].results.known_over(asker.id.entry);
+                let over_below = self.groups[group.index()].results.known_over(asker.id.origin);
                 let result = remembered(asker.id, over_below, &operation, version, &outcome);
                 self.order(cx, group, key, entry, Some(result), Waiter::Tell(asker, outcome));
             }
@@ -203,7 +210,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Why no write can be ordered now.
-    fn cannot_order(&self, cx: &Context<'_>, group: GroupId) -> Option<RefusalReason> {
+    fn cannot_order(&self, cx: &StepContext<'_>, group: GroupId) -> Option<RefusalReason> {
         let primary = self.groups[group.index()].primary()?;
         if !self.has_lease(cx.now) {
             return Some(RefusalReason::NoLease);
@@ -218,7 +225,7 @@ impl<S: Storage> Data<S> {
     /// (W-1, W-4).
     fn order(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         group: GroupId,
         key: &CacheKey,
         entry: Option<StoredEntry>,
@@ -230,7 +237,7 @@ impl<S: Storage> Data<S> {
 
     fn order_waited(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         group: GroupId,
         key: &CacheKey,
         entry: Option<StoredEntry>,
@@ -246,7 +253,7 @@ impl<S: Storage> Data<S> {
         // Who holds this write and not an earlier pending one of its key must know that one's result all the same.
         let mut results = self.covered_results(group, key);
         results.extend(result);
-        let held = Held { version, key: key.clone(), entry, before, results, waiters };
+        let held = AppliedWrite { version, key: key.clone(), entry, before, results, waiters };
         self.hold(cx, group, held);
     }
 
@@ -258,7 +265,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Makes an applied write pending and sends it to every copy.
-    pub(super) fn hold(&mut self, cx: &mut Context<'_>, group: GroupId, held: Held) {
+    pub(super) fn hold(&mut self, cx: &mut StepContext<'_>, group: GroupId, held: AppliedWrite) {
         let g = &mut self.groups[group.index()];
         let stable = g.stable;
         let Some(primary) = g.primary_mut() else { return };
@@ -291,7 +298,13 @@ impl<S: Storage> Data<S> {
     }
 
     /// A copy holds these writes.
-    pub(super) fn on_replicated(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, versions: &[Version]) {
+    pub(super) fn on_replicated(
+        &mut self,
+        cx: &mut StepContext<'_>,
+        from: MemberId,
+        group: GroupId,
+        versions: &[Version],
+    ) {
         for version in versions {
             let Some(primary) = self.groups.get_mut(group.index()).and_then(Group::primary_mut) else { return };
             let Some(pending) = primary.pending.get_mut(&version.counter).filter(|p| p.version == *version) else {
@@ -304,7 +317,7 @@ impl<S: Storage> Data<S> {
 
     /// Releases what has become stable: a write once every copy holds it and its key's earlier writes are released;
     /// then moves the watermark over everything that is.
-    pub(super) fn settle(&mut self, cx: &mut Context<'_>, group: GroupId, touched: Option<u64>) {
+    pub(super) fn settle(&mut self, cx: &mut StepContext<'_>, group: GroupId, touched: Option<u64>) {
         let mut next = touched;
         while let Some(counter) = next.take() {
             let Some((key, waiters)) = self.take_done(cx, group, counter) else { break };
@@ -323,7 +336,7 @@ impl<S: Storage> Data<S> {
     /// If the write is the first of its key and every copy holds it: takes it as done.
     fn take_done(
         &mut self,
-        cx: &Context<'_>,
+        cx: &StepContext<'_>,
         group: GroupId,
         counter: u64,
     ) -> Option<(CacheKey, SmallVec<[Waiter; 1]>)> {
@@ -349,7 +362,7 @@ impl<S: Storage> Data<S> {
         Some((pending.key.clone(), std::mem::take(&mut pending.waiters)))
     }
 
-    fn move_watermark(&mut self, cx: &mut Context<'_>, group: GroupId) {
+    fn move_watermark(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
         let Some(primary) = self.groups[group.index()].primary_mut() else { return };
         let mut stable = None;
         while let Some(first) = primary.pending.first_entry() {
@@ -374,7 +387,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Answers, if lease and role still hold (L-5); without lease the answer is kept until it is back or the role goes.
-    fn release(&mut self, cx: &mut Context<'_>, group: GroupId, asker: Asker, outcome: Outcome) {
+    fn release(&mut self, cx: &mut StepContext<'_>, group: GroupId, asker: Asker, outcome: Outcome) {
         if self.has_lease(cx.now) || cx.bug(Bug::NoReleaseCheck) {
             self.answer(cx, asker, outcome);
         } else if let Some(primary) = self.groups[group.index()].primary_mut()
@@ -384,7 +397,7 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    pub(super) fn release_parked(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn release_parked(&mut self, cx: &mut StepContext<'_>) {
         if !self.has_lease(cx.now) {
             return;
         }
@@ -397,7 +410,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Sends again what was not acknowledged for a while.
-    pub(super) fn resend_pending(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn resend_pending(&mut self, cx: &mut StepContext<'_>) {
         let after = cx.limits.resend * 2;
         for index in 0..self.groups.len() {
             self.resend(cx, index, None, after);
@@ -405,7 +418,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Everything that a member has not acknowledged goes to it at once: it has only now installed this view.
-    pub(crate) fn on_installed(&mut self, cx: &mut Context<'_>, peer: MemberId) {
+    pub(crate) fn on_installed(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
         for index in 0..self.groups.len() {
             if self.groups[index].primary().is_some() {
                 self.resend(cx, index, Some(peer), std::time::Duration::ZERO);
@@ -414,7 +427,7 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    fn resend(&mut self, cx: &mut Context<'_>, index: usize, only: Option<MemberId>, after: std::time::Duration) {
+    fn resend(&mut self, cx: &mut StepContext<'_>, index: usize, only: Option<MemberId>, after: std::time::Duration) {
         let group = self.groups[index].id;
         let stable = self.groups[index].stable;
         let Some(primary) = self.groups[index].primary_mut() else { return };
@@ -434,7 +447,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Under a new view every copy of it must acknowledge what is pending (W-1).
-    pub(super) fn renew_pending(&mut self, cx: &mut Context<'_>, index: usize) {
+    pub(super) fn renew_pending(&mut self, cx: &mut StepContext<'_>, index: usize) {
         let Some(primary) = self.groups[index].primary_mut() else { return };
         let replicas = primary.replicas.clone();
         for pending in primary.pending.values_mut() {
@@ -445,7 +458,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Tells the other copies how far each group is stable.
-    pub(super) fn tell_stable(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tell_stable(&mut self, cx: &mut StepContext<'_>) {
         if self.stable_at.is_none_or(|at| at > cx.now) {
             return;
         }
@@ -464,7 +477,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Removes an entry in order, if its version still is the one seen, for expiry or eviction (E-1).
-    pub(super) fn remove_in_order(&mut self, cx: &mut Context<'_>, removal: &Removal, expired: bool) {
+    pub(super) fn remove_in_order(&mut self, cx: &mut StepContext<'_>, removal: &Removal, expired: bool) {
         let group = removal.group;
         let serves = self.serves(group, cx.now) && self.cannot_order(cx, group).is_none();
         let dirty = self.groups[group.index()].primary().is_some_and(|p| p.dirty.contains_key(&removal.key));
@@ -476,7 +489,7 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    fn removed(&self, cx: &mut Context<'_>, key: &CacheKey, expired: bool) {
+    fn removed(&self, cx: &mut StepContext<'_>, key: &CacheKey, expired: bool) {
         cx.notice(Notice::Removed { cache: key.cache, expired });
     }
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use super::Data;
-use super::group::{Held, Phase, Primary};
-use crate::context::Context;
+use super::group::{AppliedWrite, Phase, Primary};
 use crate::event::Notice;
-use crate::fault::Bug;
 use crate::ids::{GroupId, MemberId, Version};
 use crate::message::{Message, RememberedResult, Write};
+use crate::planted_bug::Bug;
+use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Storage};
 
 /// What an owner answers to a collection.
@@ -23,7 +23,7 @@ pub(super) struct Collected {
 
 impl<S: Storage> Data<S> {
     /// Begins, or under a newer view begins again, the promotion of this node in a group.
-    pub(super) fn promote(&mut self, cx: &mut Context<'_>, index: usize) {
+    pub(super) fn promote(&mut self, cx: &mut StepContext<'_>, index: usize) {
         let Some(view) = self.view.clone() else { return };
         let group = self.groups[index].id;
         let others = |ids: &[MemberId]| ids.iter().copied().filter(|id| *id != cx.me).collect::<BTreeSet<_>>();
@@ -39,7 +39,7 @@ impl<S: Storage> Data<S> {
         self.collected_all(cx, group);
     }
 
-    fn ask_collections(&self, cx: &mut Context<'_>, index: usize) {
+    fn ask_collections(&self, cx: &mut StepContext<'_>, index: usize) {
         let (group, above) = (self.groups[index].id, self.groups[index].stable);
         let awaited: Vec<MemberId> = self.groups[index].primary().map(|p| p.awaited().collect()).unwrap_or_default();
         for to in awaited {
@@ -47,14 +47,14 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    pub(super) fn resend_promotions(&self, cx: &mut Context<'_>) {
+    pub(super) fn resend_promotions(&self, cx: &mut StepContext<'_>) {
         for index in 0..self.groups.len() {
             self.ask_collections(cx, index);
         }
     }
 
     /// The peer has installed our view: a collection sent before may have been lost on it.
-    pub(super) fn after_install_of(&mut self, cx: &mut Context<'_>, index: usize, peer: MemberId) {
+    pub(super) fn after_install_of(&mut self, cx: &mut StepContext<'_>, index: usize, peer: MemberId) {
         let group = self.groups[index].id;
         let above = self.groups[index].stable;
         let Some(primary) = self.groups[index].primary_mut() else { return };
@@ -65,7 +65,7 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    fn after_dropped(&mut self, cx: &mut Context<'_>, group: GroupId) {
+    fn after_dropped(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
         let Some(primary) = self.groups[group.index()].primary_mut() else { return };
         if !primary.dropped.is_empty() {
             return;
@@ -80,7 +80,7 @@ impl<S: Storage> Data<S> {
         self.collected_all(cx, group);
     }
 
-    pub(super) fn on_collected(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, got: Collected) {
+    pub(super) fn on_collected(&mut self, cx: &mut StepContext<'_>, from: MemberId, group: GroupId, got: Collected) {
         let Some(g) = self.groups.get_mut(group.index()) else { return };
         let known = g.stable;
         let Some(primary) = g.primary_mut() else { return };
@@ -106,7 +106,7 @@ impl<S: Storage> Data<S> {
 
     /// Everything is collected and every dropped owner has installed the view: takes the newest of each key, and has
     /// every copy acknowledge it.
-    fn collected_all(&mut self, cx: &mut Context<'_>, group: GroupId) {
+    fn collected_all(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
         let g = &mut self.groups[group.index()];
         let stable = g.stable.counter;
         let Some(primary) = g.primary_mut() else { return };
@@ -131,15 +131,15 @@ impl<S: Storage> Data<S> {
 
     /// Sends what is above the watermark, in order, to every owner and incoming member (M-2). Results of writes that
     /// newer ones of their keys cover travel with the first.
-    fn resend_recent(&mut self, cx: &mut Context<'_>, group: GroupId) {
+    fn resend_recent(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
         let g = &self.groups[group.index()];
         let mut results: BTreeMap<u64, RememberedResult> =
             g.results.above(g.stable.counter).into_iter().map(|r| (r.version.counter, r)).collect();
-        let mut writes: Vec<Held> = Vec::new();
+        let mut writes: Vec<AppliedWrite> = Vec::new();
         for (counter, (version, key)) in &g.recent {
             let Some(record) = self.store.peek(group, key).filter(|r| r.version == *version) else { continue };
             let own = results.remove(counter).into_iter().collect();
-            writes.push(Held {
+            writes.push(AppliedWrite {
                 version: *version,
                 key: key.clone(),
                 entry: record.entry,
@@ -165,7 +165,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Nothing is pending: a primary that was sending again begins to serve.
-    pub(super) fn promoted(&mut self, cx: &mut Context<'_>, group: GroupId) {
+    pub(super) fn promoted(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
         let g = &mut self.groups[group.index()];
         let last = g.recent.last_key_value().map(|(_, (version, _))| *version);
         let counter = g.counter;

@@ -1,5 +1,5 @@
-//! Remembered results of operations, so that a retry applies once (O-1, O-2). Bounded: results of an entry's own ids go
-//! when the entry says that it is over with them, results of apps' idempotency keys by number.
+//! Remembered results of operations, so that a retry applies once (O-1, O-2). Bounded: results of an origin's own ids go
+//! when the origin says that it is over with them, results of apps' idempotency keys by number.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,11 +10,11 @@ use crate::operation::{OperationId, Outcome};
 use crate::time::Time;
 
 /// Entries whose ids are remembered in one group at most; the one that was silent longest goes first.
-const ENTRIES: usize = 1_024;
+const ORIGINS: usize = 1_024;
 
 /// What is known of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum ResultLookup {
     /// Nothing: decide it.
     New,
     /// Its write is ordered and not stable yet; the counter of that write.
@@ -25,13 +25,13 @@ pub(super) enum Known {
     Decided(Outcome),
     /// This attempt was refused before, and stays refused.
     Refused,
-    /// Its entry is over with it.
+    /// Its origin is over with it.
     Over,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Results {
-    entries: BTreeMap<MemberId, Session>,
+    origins: BTreeMap<MemberId, Session>,
     keyed: BTreeMap<u128, RememberedResult>,
     /// Oldest first, with when each came to be known here.
     keyed_order: VecDeque<(u128, Time)>,
@@ -53,26 +53,26 @@ struct Session {
 impl Results {
     pub(super) fn len(&self) -> usize {
         let of = |s: &Session| s.applied.len() + s.decided.len() + s.refused.len();
-        self.entries.values().map(of).sum::<usize>() + self.keyed.len()
+        self.origins.values().map(of).sum::<usize>() + self.keyed.len()
     }
 
-    fn session(&mut self, entry: MemberId) -> &mut Session {
+    fn session(&mut self, origin: MemberId) -> &mut Session {
         self.clock += 1;
         let clock = self.clock;
-        if !self.entries.contains_key(&entry) && self.entries.len() >= ENTRIES {
-            let oldest = self.entries.iter().min_by_key(|(_, s)| s.used).map(|(id, _)| *id);
+        if !self.origins.contains_key(&origin) && self.origins.len() >= ORIGINS {
+            let oldest = self.origins.iter().min_by_key(|(_, s)| s.used).map(|(id, _)| *id);
             if let Some(oldest) = oldest {
-                self.entries.remove(&oldest);
+                self.origins.remove(&oldest);
             }
         }
-        let session = self.entries.entry(entry).or_default();
+        let session = self.origins.entry(origin).or_default();
         session.used = clock;
         session
     }
 
-    /// The entry is over with everything below this.
-    pub(super) fn over_below(&mut self, entry: MemberId, below: u64) {
-        let session = self.session(entry);
+    /// The origin is over with everything below this.
+    pub(super) fn over_below(&mut self, origin: MemberId, below: u64) {
+        let session = self.session(origin);
         if below > session.over_below {
             session.over_below = below;
             session.applied = session.applied.split_off(&below);
@@ -81,9 +81,9 @@ impl Results {
         }
     }
 
-    /// Below which the entry has said that it is over with its operations.
-    pub(super) fn known_over(&self, entry: MemberId) -> u64 {
-        self.entries.get(&entry).map_or(0, |s| s.over_below)
+    /// Below which the origin has said that it is over with its operations.
+    pub(super) fn known_over(&self, origin: MemberId) -> u64 {
+        self.origins.get(&origin).map_or(0, |s| s.over_below)
     }
 
     /// What is known of an attempt. `stable` is the counter up to which writes are stable or answered.
@@ -93,35 +93,35 @@ impl Results {
         attempt: u32,
         idempotency: Option<u128>,
         is_pending: impl Fn(u64) -> bool,
-    ) -> Known {
+    ) -> ResultLookup {
         let known = |r: &RememberedResult| match is_pending(r.version.counter) {
-            true => Known::Pending(r.version.counter, r.outcome.clone()),
-            false => Known::Applied(r.outcome.clone()),
+            true => ResultLookup::Pending(r.version.counter, r.outcome.clone()),
+            false => ResultLookup::Applied(r.outcome.clone()),
         };
-        if let Some(session) = self.entries.get(&id.entry) {
+        if let Some(session) = self.origins.get(&id.origin) {
             if id.sequence < session.over_below {
-                return Known::Over;
+                return ResultLookup::Over;
             }
             if let Some(result) = session.applied.get(&id.sequence) {
                 return known(result);
             }
             if let Some((on, outcome)) = session.decided.get(&id.sequence) {
                 return match is_pending(*on) {
-                    true => Known::Pending(*on, outcome.clone()),
-                    false => Known::Decided(outcome.clone()),
+                    true => ResultLookup::Pending(*on, outcome.clone()),
+                    false => ResultLookup::Decided(outcome.clone()),
                 };
             }
             if session.refused.get(&id.sequence).is_some_and(|refused| attempt <= *refused) {
-                return Known::Refused;
+                return ResultLookup::Refused;
             }
         }
-        idempotency.and_then(|key| self.keyed.get(&key)).map_or(Known::New, known)
+        idempotency.and_then(|key| self.keyed.get(&key)).map_or(ResultLookup::New, known)
     }
 
     /// A write with this result was applied to this copy.
     pub(super) fn applied(&mut self, result: &RememberedResult, limits: &Limits, now: Time) {
-        self.over_below(result.id.entry, result.over_below);
-        let session = self.session(result.id.entry);
+        self.over_below(result.id.origin, result.over_below);
+        let session = self.session(result.id.origin);
         if result.id.sequence >= session.over_below {
             session.applied.insert(result.id.sequence, result.clone());
         }
@@ -151,7 +151,7 @@ impl Results {
 
     /// An attempt was decided without a write, on what the write with counter `on` left.
     pub(super) fn decided(&mut self, id: OperationId, on: u64, outcome: &Outcome) {
-        let session = self.session(id.entry);
+        let session = self.session(id.origin);
         if id.sequence >= session.over_below {
             session.decided.insert(id.sequence, (on, outcome.clone()));
         }
@@ -159,7 +159,7 @@ impl Results {
 
     /// An attempt was refused: it stays refused, however often it comes (O-3).
     pub(super) fn refused(&mut self, id: OperationId, attempt: u32) {
-        let session = self.session(id.entry);
+        let session = self.session(id.origin);
         if id.sequence >= session.over_below {
             let refused = session.refused.entry(id.sequence).or_default();
             *refused = attempt.max(*refused);
@@ -168,7 +168,7 @@ impl Results {
 
     /// What was decided and refused here alone is void in another view.
     pub(super) fn new_view(&mut self) {
-        for session in self.entries.values_mut() {
+        for session in self.origins.values_mut() {
             session.decided.clear();
             session.refused.clear();
         }
@@ -176,7 +176,7 @@ impl Results {
 
     /// Results of writes above a counter.
     pub(super) fn above(&self, counter: u64) -> Vec<RememberedResult> {
-        let by_id = self.entries.values().flat_map(|s| s.applied.values());
+        let by_id = self.origins.values().flat_map(|s| s.applied.values());
         let keyed = self.keyed.values();
         let mut above: Vec<_> = by_id.chain(keyed).filter(|r| r.version.counter > counter).cloned().collect();
         above.sort_unstable_by_key(|r| r.version.counter);
@@ -187,7 +187,7 @@ impl Results {
     /// The results of writes up to a counter, for a new copy: those above it come with their writes, and without its
     /// write no result may be remembered.
     pub(super) fn up_to(&self, counter: u64) -> Vec<RememberedResult> {
-        let by_id = self.entries.values().flat_map(|s| s.applied.values());
+        let by_id = self.origins.values().flat_map(|s| s.applied.values());
         let keyed = self.keyed_order.iter().filter_map(|(key, _)| self.keyed.get(key));
         by_id.chain(keyed).filter(|r| r.version.counter <= counter).cloned().collect()
     }

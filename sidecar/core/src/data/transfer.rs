@@ -3,11 +3,11 @@
 use super::Data;
 use super::group::Role;
 use super::owner::write_of;
-use crate::context::Context;
 use crate::event::Notice;
 use crate::ids::{GroupId, MemberId, Version, ViewNumber};
 use crate::message::{Message, RememberedResult, Write, WriteBody};
 use crate::operation::Outcome;
+use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Storage};
 use crate::time::Time;
 
@@ -58,7 +58,7 @@ pub(super) struct Part {
 
 impl<S: Storage> Data<S> {
     /// Starts waiting transfers while there is room, and asks again for parts that did not come.
-    pub(super) fn resend_pulls(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn resend_pulls(&mut self, cx: &mut StepContext<'_>) {
         for index in 0..self.groups.len() {
             let group = self.groups[index].id;
             let Role::Incoming(filling) = &self.groups[index].role else { continue };
@@ -75,7 +75,7 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    fn pull(&mut self, cx: &mut Context<'_>, group: GroupId) {
+    fn pull(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
         let Some(primary) = self.view.as_ref().and_then(|v| v.primary(group)) else { return };
         let Role::Incoming(filling) = &mut self.groups[group.index()].role else { return };
         filling.asked = Some(cx.now);
@@ -87,7 +87,14 @@ impl<S: Storage> Data<S> {
     }
 
     /// An incoming member asks for a part.
-    pub(super) fn on_pull(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, transfer: u64, part: u64) {
+    pub(super) fn on_pull(
+        &mut self,
+        cx: &mut StepContext<'_>,
+        from: MemberId,
+        group: GroupId,
+        transfer: u64,
+        part: u64,
+    ) {
         let Some(view) = self.view.clone() else { return };
         let expected = self.group(group).is_some_and(super::group::Group::is_serving)
             && view.incoming(group).iter().any(|(id, _)| *id == from);
@@ -121,7 +128,7 @@ impl<S: Storage> Data<S> {
         self.send_part(cx, from, group);
     }
 
-    fn send_part(&mut self, cx: &mut Context<'_>, to: MemberId, group: GroupId) {
+    fn send_part(&mut self, cx: &mut StepContext<'_>, to: MemberId, group: GroupId) {
         let store = std::sync::Arc::clone(&self.store);
         let g = &mut self.groups[group.index()];
         let (stable, results) = (g.stable, &g.results);
@@ -163,7 +170,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// A part came: keeps what is newer than what is held.
-    pub(super) fn on_part(&mut self, cx: &mut Context<'_>, from: MemberId, group: GroupId, got: Part) {
+    pub(super) fn on_part(&mut self, cx: &mut StepContext<'_>, from: MemberId, group: GroupId, got: Part) {
         if self.view.as_ref().and_then(|v| v.primary(group)) != Some(from) || self.group(group).is_none() {
             return;
         }
@@ -195,7 +202,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// The primary knows no such transfer: begins it again; what came already stays, since it came from this primary.
-    pub(super) fn on_pull_refused(&mut self, cx: &mut Context<'_>, group: GroupId, transfer: u64) {
+    pub(super) fn on_pull_refused(&mut self, cx: &mut StepContext<'_>, group: GroupId, transfer: u64) {
         self.next_transfer += 1;
         let next = self.next_transfer;
         let Some(g) = self.groups.get_mut(group.index()) else { return };

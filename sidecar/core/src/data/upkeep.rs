@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::Data;
-use crate::context::Context;
 use crate::ids::{CacheId, MemberId};
 use crate::message::{Eviction, Message};
+use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Removal, Storage};
 
 impl<S: Storage> Data<S> {
     /// Orders the removal of expired entries of the groups led here, and of entries over a bound: led here at once,
     /// led elsewhere through their primary.
-    pub(super) fn order_removals(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn order_removals(&mut self, cx: &mut StepContext<'_>) {
         let mut room = cx.limits.removals_per_turn;
         for index in 0..self.groups.len() {
             let group = self.groups[index].id;
@@ -27,7 +27,7 @@ impl<S: Storage> Data<S> {
         self.evict(cx);
     }
 
-    fn evict(&mut self, cx: &mut Context<'_>) {
+    fn evict(&mut self, cx: &mut StepContext<'_>) {
         let Some(view) = self.view.clone() else { return };
         let mut elsewhere: BTreeMap<MemberId, Vec<Eviction>> = BTreeMap::new();
         for cache in 0..self.cache_class.len() {
@@ -51,7 +51,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Another member is over its bound.
-    pub(super) fn on_evict(&mut self, cx: &mut Context<'_>, evictions: Vec<Eviction>) {
+    pub(super) fn on_evict(&mut self, cx: &mut StepContext<'_>, evictions: Vec<Eviction>) {
         let groups = self.groups.len();
         for e in evictions.into_iter().filter(|e| e.group.index() < groups) {
             let key = CacheKey { cache: e.cache, key: e.key };

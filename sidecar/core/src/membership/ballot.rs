@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Membership, Task};
-use crate::context::Context;
 use crate::document::{Document, DocumentVersion};
 use crate::event::{Notice, RegistryCall};
-use crate::fault::Bug;
 use crate::ids::MemberId;
 use crate::message::Message;
+use crate::planted_bug::Bug;
+use crate::step_context::StepContext;
 use crate::time::Time;
 
 /// A vote given to one proposer.
@@ -26,7 +26,7 @@ impl Membership {
     /// it answers no ping of the suspects (V-2).
     pub(super) fn on_vote_request(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         from: MemberId,
         version: DocumentVersion,
         round: u64,
@@ -83,7 +83,7 @@ impl Membership {
     }
 
     /// Votes held for long without a new view are voided through the registry, never by time alone (V-4).
-    pub(super) fn tick_votes(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_votes(&mut self, cx: &mut StepContext<'_>) {
         if !self.votes.values().any(|v| cx.now.since(v.given) >= cx.limits.vote_timeout) {
             return;
         }
@@ -99,7 +99,7 @@ impl Membership {
     }
 
     /// The registry still shows the view that the votes were given in: moves its ballot on.
-    pub(super) fn void_votes(&mut self, cx: &mut Context<'_>, document: &Arc<Document>) {
+    pub(super) fn void_votes(&mut self, cx: &mut StepContext<'_>, document: &Arc<Document>) {
         let next = Document { ballot: document.ballot + 1, revision: document.revision + 1, ..(**document).clone() };
         let next = Arc::new(next);
         self.task = Task::Void(Some(Arc::clone(&next)));

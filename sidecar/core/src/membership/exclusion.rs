@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Aged, Membership, Now, Task};
-use crate::context::Context;
 use crate::document::{Document, DocumentVersion, UnsealedView};
 use crate::event::{Notice, RegistryCall};
-use crate::fault::Bug;
 use crate::ids::MemberId;
 use crate::message::Message;
 use crate::placement::{self, Change};
+use crate::planted_bug::Bug;
 use crate::sealing::{self, Verdict};
+use crate::step_context::StepContext;
 use crate::time::Time;
 use crate::view::{Replicas, View};
 
@@ -62,7 +62,7 @@ impl Exclusion {
 
 impl Membership {
     /// Starts, goes on with or gives up an exclusion, as suspicions call for.
-    pub(super) fn tick_exclusion(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_exclusion(&mut self, cx: &mut StepContext<'_>) {
         let wanted = if self.coordinator() == Some(cx.me) { self.to_exclude(cx.me) } else { BTreeSet::new() };
         let idle = matches!(self.task, Task::Idle);
         if idle && wanted.is_empty() {
@@ -83,7 +83,7 @@ impl Membership {
     }
 
     /// Waits for the owner of a last copy to come back (V-9), and does not ask for votes that can't suffice.
-    fn may_start(&mut self, cx: &mut Context<'_>, wanted: &BTreeSet<MemberId>) -> bool {
+    fn may_start(&mut self, cx: &mut StepContext<'_>, wanted: &BTreeSet<MemberId>) -> bool {
         let Some(view) = self.view.clone() else { return false };
         let hopeless =
             self.document.as_ref().is_some_and(|d| matches!(self.judge(d, wanted), Verdict::Minority { .. }));
@@ -103,14 +103,14 @@ impl Membership {
         true
     }
 
-    fn wait_for(&mut self, cx: &mut Context<'_>, reason: &'static str) {
+    fn wait_for(&mut self, cx: &mut StepContext<'_>, reason: &'static str) {
         if self.waits_for != Some(reason) {
             self.waits_for = Some(reason);
             cx.notice(Notice::ExclusionWaits { reason });
         }
     }
 
-    fn start_exclusion(&mut self, cx: &mut Context<'_>, suspects: BTreeSet<MemberId>) {
+    fn start_exclusion(&mut self, cx: &mut StepContext<'_>, suspects: BTreeSet<MemberId>) {
         self.round += 1;
         let exclusion = Exclusion {
             stage: Stage::Reading,
@@ -127,7 +127,7 @@ impl Membership {
     }
 
     /// The registry was read (V-7) and shows our view: asks for votes, unless they can't suffice.
-    pub(super) fn on_exclusion_read(&mut self, cx: &mut Context<'_>, document: Arc<Document>) {
+    pub(super) fn on_exclusion_read(&mut self, cx: &mut StepContext<'_>, document: Arc<Document>) {
         let Task::Exclude(exclusion) = &self.task else { return };
         if exclusion.stage == Stage::Resolving {
             self.swap_again(cx, document);
@@ -173,7 +173,7 @@ impl Membership {
         sealing::judge(views, &voters, &Now(self))
     }
 
-    fn ask_votes(&mut self, cx: &mut Context<'_>) {
+    fn ask_votes(&mut self, cx: &mut StepContext<'_>) {
         let Task::Exclude(exclusion) = &self.task else { return };
         if cx.now.since(exclusion.asked_at) < cx.limits.resend {
             return;
@@ -192,7 +192,7 @@ impl Membership {
 
     pub(super) fn on_vote(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         from: MemberId,
         version: DocumentVersion,
         round: u64,
@@ -209,7 +209,7 @@ impl Membership {
     }
 
     /// Suspicions changed before a swap was sent: gives the votes back and starts the round again (V-3, V-4).
-    fn restart_round(&mut self, cx: &mut Context<'_>, wanted: BTreeSet<MemberId>) {
+    fn restart_round(&mut self, cx: &mut StepContext<'_>, wanted: BTreeSet<MemberId>) {
         let Task::Exclude(exclusion) = &self.task else { return };
         let grown = exclusion.suspects.is_subset(&wanted);
         let (version, round) = (exclusion.version(), exclusion.round);
@@ -227,7 +227,7 @@ impl Membership {
     }
 
     /// All voters have voted: swaps once every promise has run out (V-6).
-    fn try_swap(&mut self, cx: &mut Context<'_>) {
+    fn try_swap(&mut self, cx: &mut StepContext<'_>) {
         let Task::Exclude(exclusion) = &self.task else { return };
         let Some(document) = exclusion.document.clone() else { return };
         let voters = self.voters(&exclusion.suspects);
@@ -252,7 +252,7 @@ impl Membership {
         self.swap_exclusion(cx, &document);
     }
 
-    fn swap_exclusion(&mut self, cx: &mut Context<'_>, document: &Arc<Document>) {
+    fn swap_exclusion(&mut self, cx: &mut StepContext<'_>, document: &Arc<Document>) {
         let Task::Exclude(exclusion) = &mut self.task else { return };
         exclusion.stage = Stage::Swapping;
         let change = Change {
@@ -292,7 +292,7 @@ impl Membership {
 
     /// The swap lost a race, or its answer was lost and the registry still shows the old document: the votes hold
     /// while view and ballot are the same; otherwise they are void and the round begins again.
-    pub(super) fn swap_again(&mut self, cx: &mut Context<'_>, document: Arc<Document>) {
+    pub(super) fn swap_again(&mut self, cx: &mut StepContext<'_>, document: Arc<Document>) {
         let Task::Exclude(exclusion) = &self.task else { return };
         if exclusion.version() == Some(document.version()) {
             self.swap_exclusion(cx, &document);
@@ -304,7 +304,7 @@ impl Membership {
     }
 
     /// The registry did not answer.
-    pub(super) fn exclusion_unanswered(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn exclusion_unanswered(&mut self, cx: &mut StepContext<'_>) {
         self.retry_at = cx.now + Duration::from_millis(100);
         let Task::Exclude(exclusion) = &mut self.task else { return };
         if exclusion.sent.is_some() {
@@ -316,7 +316,7 @@ impl Membership {
     }
 
     /// Reads again what became of a swap without answer.
-    pub(super) fn tick_resolving(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_resolving(&mut self, cx: &mut StepContext<'_>) {
         let resolving = matches!(&self.task, Task::Exclude(x) if x.stage == Stage::Resolving);
         if resolving && self.call.is_none() && cx.now >= self.retry_at {
             self.begin_call(cx, RegistryCall::Read);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Decided, Membership, Task};
-use crate::context::Context;
 use crate::event::{Effect, Notice};
 use crate::ids::{MemberId, ViewNumber};
 use crate::message::Message;
 use crate::snapshot::Participation;
+use crate::step_context::StepContext;
 use crate::time::Time;
 use crate::view::View;
 
@@ -20,7 +20,7 @@ impl Membership {
     /// Installs a newer view (V-8): leaves the old one's lease, votes and proposals behind.
     ///
     /// The context shows the new view's number from here on.
-    pub(crate) fn install(&mut self, cx: &mut Context<'_>, decided: &Decided) {
+    pub(crate) fn install(&mut self, cx: &mut StepContext<'_>, decided: &Decided) {
         let view = Arc::clone(&decided.view);
         let before = self.view.replace(Arc::clone(&view));
         let was_member = before.as_ref().is_some_and(|v| v.contains(cx.me));
@@ -51,7 +51,7 @@ impl Membership {
         }
     }
 
-    fn follow_participation(&mut self, cx: &mut Context<'_>, view: &View, was_member: bool) {
+    fn follow_participation(&mut self, cx: &mut StepContext<'_>, view: &View, was_member: bool) {
         let stopped = self.drain.as_ref().is_some_and(super::leaving::Drain::has_stopped);
         self.participation = match (self.participation, view.contains(cx.me)) {
             (Participation::Superseded, _) => Participation::Superseded,
@@ -72,7 +72,7 @@ impl Membership {
     }
 
     /// Past every older view once the promises given in them have run out (S-2).
-    fn confirm_later(&mut self, cx: &mut Context<'_>) {
+    fn confirm_later(&mut self, cx: &mut StepContext<'_>) {
         let past = ViewNumber(cx.view.0.saturating_sub(1));
         let at = self.lease.last_promise();
         if at <= cx.now && self.confirming.is_empty() {
@@ -109,7 +109,7 @@ impl Membership {
         self.released_rounds.retain(|id, _| view.contains(*id));
     }
 
-    fn report_installed(&mut self, cx: &mut Context<'_>, before: Option<&View>, view: &Arc<View>, in_order: bool) {
+    fn report_installed(&mut self, cx: &mut StepContext<'_>, before: Option<&View>, view: &Arc<View>, in_order: bool) {
         let names = |of: &View, not_in: Option<&View>| -> Vec<String> {
             let new = of.members.iter().filter(|m| !not_in.is_some_and(|v| v.contains(m.id)));
             new.map(|m| m.name.clone()).collect()
@@ -125,7 +125,7 @@ impl Membership {
     }
 
     /// The proposer shows the view to everyone concerned; the others say that they have it.
-    fn tell(&mut self, cx: &mut Context<'_>, before: Option<&View>, view: &Arc<View>, own: bool) {
+    fn tell(&mut self, cx: &mut StepContext<'_>, before: Option<&View>, view: &Arc<View>, own: bool) {
         let mut to: BTreeSet<MemberId> = view.ids().collect();
         if own {
             to.extend(before.iter().flat_map(|v| v.ids()));

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Membership, Task, classes};
-use crate::context::Context;
 use crate::document::{Document, FORMAT, Proof};
 use crate::event::{Effect, RegistryCall};
 use crate::ids::{MemberId, ViewNumber};
@@ -14,6 +13,7 @@ use crate::message::Message;
 use crate::placement;
 use crate::sealing::{self, Verdict};
 use crate::snapshot::Participation;
+use crate::step_context::StepContext;
 use crate::time::Time;
 
 /// Someone who asked to join, as the coordinator knows it.
@@ -46,7 +46,7 @@ const ASK_PERIOD: Duration = Duration::from_millis(100);
 const PROVE_AFTER: Duration = Duration::from_secs(1);
 
 impl Membership {
-    pub(super) fn tick_joining(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_joining(&mut self, cx: &mut StepContext<'_>) {
         let idle = matches!(self.task, Task::Idle) && self.call.is_none();
         let last = self.registry_ok;
         let due = last.is_none_or(|at| cx.now.since(at) >= Duration::from_millis(250)) && cx.now >= self.retry_at;
@@ -59,7 +59,7 @@ impl Membership {
         }
     }
 
-    fn ask_to_join(&mut self, cx: &mut Context<'_>) {
+    fn ask_to_join(&mut self, cx: &mut StepContext<'_>) {
         let view = self.view.clone().or_else(|| self.document.as_ref().map(|d| Arc::new(d.view.clone())));
         let Some(view) = view else { return };
         self.asked_at = cx.now;
@@ -77,7 +77,7 @@ impl Membership {
     }
 
     /// A joiner read the document. Returns whether a call was begun.
-    pub(super) fn on_joiner_read(&mut self, cx: &mut Context<'_>, document: &Arc<Document>) -> bool {
+    pub(super) fn on_joiner_read(&mut self, cx: &mut StepContext<'_>, document: &Arc<Document>) -> bool {
         self.task = Task::Idle;
         if !self.agrees(document) {
             let why = disagreement(document, &self.setup.agreed);
@@ -115,7 +115,7 @@ impl Membership {
     }
 
     /// No document yet: makes view 1 of this node alone.
-    pub(super) fn create(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn create(&mut self, cx: &mut StepContext<'_>) {
         let Some(cluster) = self.setup.creates else {
             self.retry_at = cx.now + Duration::from_millis(200);
             return;
@@ -142,7 +142,7 @@ impl Membership {
 
     /// When nobody is left, every member proved dead or released, or out of reach and too few to serve (V-5), the joiner
     /// becomes the view (C-7).
-    fn begin_again(&mut self, cx: &mut Context<'_>, document: &Arc<Document>) -> bool {
+    fn begin_again(&mut self, cx: &mut StepContext<'_>, document: &Arc<Document>) -> bool {
         let members: Vec<MemberId> = document.view.ids().collect();
         // One that is not proved dead might come back with its copies; it is waited for like any last owner (V-9).
         let waited = self.nobody_since.is_some_and(|since| cx.now.since(since) >= self.timing.orphan_wait);
@@ -170,7 +170,7 @@ impl Membership {
     }
 
     /// Stores proofs that no member acted on: with nobody left to tell, the document is where they count (P-1).
-    fn store_proofs(&mut self, cx: &mut Context<'_>, document: &Arc<Document>) -> bool {
+    fn store_proofs(&mut self, cx: &mut StepContext<'_>, document: &Arc<Document>) -> bool {
         let matters =
             |id: &MemberId| document.view.contains(*id) || document.unsealed.iter().any(|u| u.members.contains(id));
         let news: Vec<(MemberId, Proof)> = self
@@ -198,7 +198,7 @@ impl Membership {
     }
 
     /// Somebody asks to join: takes its proofs, dials it back, and remembers it if this node coordinates.
-    pub(super) fn on_join(&mut self, cx: &mut Context<'_>, from: MemberId, request: JoinRequest) {
+    pub(super) fn on_join(&mut self, cx: &mut StepContext<'_>, from: MemberId, request: JoinRequest) {
         let JoinRequest { member, exclusive, reached, formerly, sent_in } = request;
         if self.has_released(cx.now) {
             // With nobody else left, the joiner waits for this node alone.
@@ -251,7 +251,7 @@ impl Membership {
     }
 
     /// This member has reached the joiner on both ports: tells whoever coordinates.
-    pub(super) fn report_joiner(&mut self, cx: &mut Context<'_>, peer: MemberId) {
+    pub(super) fn report_joiner(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
         let me = cx.me;
         let Some(joiner) = self.joiners.get_mut(&peer) else { return };
         joiner.reached_by.insert(me);
@@ -267,7 +267,7 @@ impl Membership {
     }
 
     /// A client asks a member for its view now and then, and the registry when it hears of none.
-    pub(super) fn tick_client(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_client(&mut self, cx: &mut StepContext<'_>) {
         self.tick_leaving(cx);
         if cx.now.since(self.asked_at) < Duration::from_millis(500) {
             return;

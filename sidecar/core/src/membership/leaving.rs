@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::Membership;
-use crate::context::Context;
 use crate::document::Proof;
 use crate::event::Effect;
 use crate::ids::{MemberId, ViewNumber};
 use crate::message::Message;
 use crate::snapshot::Participation;
+use crate::step_context::StepContext;
 use crate::time::Time;
 use crate::view::{Replicas, View};
 
@@ -31,7 +31,7 @@ impl Drain {
 
 impl Membership {
     /// The shell asks to hand over and leave.
-    pub(crate) fn on_drain(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn on_drain(&mut self, cx: &mut StepContext<'_>) {
         if self.drain.is_some() {
             return;
         }
@@ -44,7 +44,7 @@ impl Membership {
         self.tick_leaving(cx);
     }
 
-    pub(super) fn tick_leaving(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_leaving(&mut self, cx: &mut StepContext<'_>) {
         let Some(drain) = &self.drain else { return };
         if drain.done {
             return;
@@ -79,7 +79,7 @@ impl Membership {
     }
 
     /// Removed, and its own promises have run out: says so (C-4), and is a client from now on.
-    fn finish_leaving(&mut self, cx: &mut Context<'_>) {
+    fn finish_leaving(&mut self, cx: &mut StepContext<'_>) {
         if let Some(view) = self.view.clone()
             && self.drain.as_ref().is_some_and(Drain::has_stopped)
         {
@@ -106,7 +106,7 @@ impl Membership {
         }
     }
 
-    pub(super) fn on_leave(&mut self, cx: &mut Context<'_>, from: MemberId) {
+    pub(super) fn on_leave(&mut self, cx: &mut StepContext<'_>, from: MemberId) {
         if self.view.as_ref().is_some_and(|v| v.contains(from)) {
             self.leaving.insert(from, cx.now);
         }
@@ -114,7 +114,7 @@ impl Membership {
 
     /// The coordinator lets leavers that own nothing stop, so that the members that go on echoing stay a majority, and
     /// only while the registry answers (C-5).
-    pub(super) fn grant_leaves(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn grant_leaves(&mut self, cx: &mut StepContext<'_>) {
         let Some(view) = self.view.clone() else { return };
         self.leaving.retain(|id, asked| *id == cx.me || cx.now.since(*asked) < Duration::from_secs(2));
         let fresh =
@@ -149,7 +149,7 @@ impl Membership {
             && (everyone || owns_nothing(view, leaver))
     }
 
-    pub(super) fn on_leave_granted(&mut self, cx: &mut Context<'_>, sent_in: ViewNumber, anyway: bool) {
+    pub(super) fn on_leave_granted(&mut self, cx: &mut StepContext<'_>, sent_in: ViewNumber, anyway: bool) {
         // A late grant may come after a change that gave this node a role again.
         let free = anyway || self.view.as_ref().is_some_and(|v| owns_nothing(v, cx.me));
         if self.participation == Participation::Leaving && free && sent_in == cx.view {
@@ -158,7 +158,7 @@ impl Membership {
     }
 
     /// Stops for good: from here on this incarnation serves, pings, echoes and votes no more (C-3).
-    fn stop(&mut self, cx: &mut Context<'_>) {
+    fn stop(&mut self, cx: &mut StepContext<'_>) {
         let Some(drain) = self.drain.as_mut().filter(|d| d.stopped.is_none()) else { return };
         // Stopped first: until then the other thread could still promise.
         self.lease.stop();
@@ -170,7 +170,7 @@ impl Membership {
     }
 
     /// The last member takes itself out: the view is empty afterwards.
-    fn swap_last_out(&mut self, cx: &mut Context<'_>) {
+    fn swap_last_out(&mut self, cx: &mut StepContext<'_>) {
         let idle = matches!(self.task, super::Task::Idle) && self.call.is_none();
         let Some(document) = self.document.clone().filter(|_| idle) else { return };
         let change = crate::placement::Change { remove: [cx.me].into(), ..Default::default() };

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Membership, Task};
-use crate::context::Context;
 use crate::document::Document;
 use crate::event::RegistryCall;
 use crate::ids::MemberId;
 use crate::member::Member;
 use crate::placement::{self, Change};
+use crate::step_context::StepContext;
 
 /// Promotions of single groups wait this long for others, so that one swap serves many.
 const GATHER: Duration = Duration::from_millis(50);
@@ -21,7 +21,7 @@ impl Membership {
     }
 
     /// Makes the next planned change, if one is due and may be made.
-    pub(super) fn tick_planned(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_planned(&mut self, cx: &mut StepContext<'_>) {
         let idle = matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at;
         if !idle || self.coordinator() != Some(cx.me) || !self.to_exclude(cx.me).is_empty() {
             return;
@@ -49,7 +49,7 @@ impl Membership {
         }
     }
 
-    fn next_change(&mut self, cx: &Context<'_>) -> Option<Change> {
+    fn next_change(&mut self, cx: &StepContext<'_>) -> Option<Change> {
         let view = self.view.clone()?;
         let remove: BTreeSet<MemberId> = self.stopped.iter().copied().filter(|id| view.contains(*id)).collect();
         let add = self.ready_joiners(cx, view.members.len());
@@ -63,7 +63,7 @@ impl Membership {
         Some(Change { remove, add, leaving: self.leaving_now(), in_sync, exclusion: false })
     }
 
-    fn swap_planned(&mut self, cx: &mut Context<'_>, document: &Arc<Document>, change: &Change) {
+    fn swap_planned(&mut self, cx: &mut StepContext<'_>, document: &Arc<Document>, change: &Change) {
         if change.remove.is_empty()
             && change.add.is_empty()
             && change.in_sync.is_empty()
@@ -93,7 +93,7 @@ impl Membership {
 
     /// Joiners that have reached every member and been reached by every member (C-8), as many as the view has members
     /// at most (C-2).
-    fn ready_joiners(&self, cx: &Context<'_>, most: usize) -> Vec<Member> {
+    fn ready_joiners(&self, cx: &StepContext<'_>, most: usize) -> Vec<Member> {
         let Some(view) = &self.view else { return Vec::new() };
         let concerned: Vec<MemberId> = view.ids().filter(|id| !self.stopped.contains(id)).collect();
         let ready = self.joiners.values().filter(|j| {

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Behind, Decided, Known, Membership, Task};
-use crate::context::Context;
+use super::{Behind, Decided, Membership, RegistryKnowledge, Task};
 use crate::document::Document;
 use crate::event::{CallId, Effect, Notice, RegistryAnswer, RegistryCall};
-use crate::fault::Bug;
 use crate::ids::ViewNumber;
+use crate::planted_bug::Bug;
 use crate::recovery::{KEPT, VIEW_JUMP};
 use crate::snapshot::Participation;
+use crate::step_context::StepContext;
 use crate::time::Time;
 use crate::view::View;
 
 /// How often a registry that is behind is told what this member knows.
 const REPUBLISH: Duration = Duration::from_secs(1);
 
-impl Known {
+impl RegistryKnowledge {
     /// Whether this goes further than the document that was found, or than finding none.
     fn is_past(self, found: Option<&Document>) -> bool {
         let (view, revision) = found.map_or((ViewNumber::NONE, 0), |found| (found.view.number, found.revision));
@@ -29,7 +29,7 @@ impl Membership {
     /// Takes the answer to a call; one that was given up is passed over.
     pub(crate) fn on_registry(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         call: CallId,
         answer: RegistryAnswer,
     ) -> Option<Decided> {
@@ -39,7 +39,7 @@ impl Membership {
         self.on_answer(cx, answer)
     }
 
-    pub(super) fn on_answer(&mut self, cx: &mut Context<'_>, answer: RegistryAnswer) -> Option<Decided> {
+    pub(super) fn on_answer(&mut self, cx: &mut StepContext<'_>, answer: RegistryAnswer) -> Option<Decided> {
         match answer {
             RegistryAnswer::Failed => {
                 self.note_registry(cx, false);
@@ -61,7 +61,7 @@ impl Membership {
         }
     }
 
-    fn note_registry(&mut self, cx: &mut Context<'_>, ok: bool) {
+    fn note_registry(&mut self, cx: &mut StepContext<'_>, ok: bool) {
         if ok {
             self.registry_ok = Some(cx.now);
         } else if !self.registry_failed {
@@ -70,7 +70,7 @@ impl Membership {
         self.registry_failed = !ok;
     }
 
-    fn unanswered(&mut self, cx: &mut Context<'_>) {
+    fn unanswered(&mut self, cx: &mut StepContext<'_>) {
         self.retry_at = cx.now + Duration::from_millis(100);
         match self.task {
             Task::Exclude(_) => self.exclusion_unanswered(cx),
@@ -79,13 +79,13 @@ impl Membership {
         }
     }
 
-    pub(super) fn known(&self) -> Known {
+    pub(super) fn known(&self) -> RegistryKnowledge {
         let revision = self.document.as_ref().map_or(0, |document| document.revision);
-        Known { view: self.view_number(), revision }
+        RegistryKnowledge { view: self.view_number(), revision }
     }
 
     /// Follows a document unless it is missing, of another cluster, or older than what is known (G-3).
-    fn follow(&mut self, cx: &mut Context<'_>, found: Option<Arc<Document>>) -> Option<Arc<Document>> {
+    fn follow(&mut self, cx: &mut StepContext<'_>, found: Option<Arc<Document>>) -> Option<Arc<Document>> {
         let foreign = self.document.as_ref().zip(found.as_ref()).is_some_and(|(known, f)| known.cluster != f.cluster);
         if foreign || self.known().is_past(found.as_deref()) {
             // An answer that was overtaken by a newer view is only late; what was older already when it was asked for is not.
@@ -110,7 +110,7 @@ impl Membership {
     }
 
     /// Tells a registry that is behind what this member knows (G-4).
-    pub(super) fn tick_republish(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_republish(&mut self, cx: &mut StepContext<'_>) {
         let due = |at: Time| cx.now.since(at) >= REPUBLISH;
         let member = self.is_member();
         let Some(behind) = self.behind.as_mut().filter(|b| member && b.shown.is_none()) else { return };
@@ -149,7 +149,7 @@ impl Membership {
             .then(|| Decided { view: Arc::new(document.view.clone()), own: false })
     }
 
-    fn on_read(&mut self, cx: &mut Context<'_>, found: Option<Arc<Document>>) -> Option<Decided> {
+    fn on_read(&mut self, cx: &mut StepContext<'_>, found: Option<Arc<Document>>) -> Option<Decided> {
         if found.is_none() && self.document.is_none() && self.participation == Participation::Joining {
             self.task = Task::Idle;
             self.create(cx);
@@ -175,7 +175,7 @@ impl Membership {
         None
     }
 
-    fn on_swapped(&mut self, cx: &mut Context<'_>) -> Option<Decided> {
+    fn on_swapped(&mut self, cx: &mut StepContext<'_>) -> Option<Decided> {
         let task = std::mem::replace(&mut self.task, Task::Idle);
         let next = match task {
             Task::Exclude(exclusion) => exclusion.into_sent(),
@@ -189,7 +189,7 @@ impl Membership {
         own.then(|| Decided { view: Arc::new(document.view.clone()), own })
     }
 
-    fn on_conflict(&mut self, cx: &mut Context<'_>, found: Option<Arc<Document>>) -> Option<Decided> {
+    fn on_conflict(&mut self, cx: &mut StepContext<'_>, found: Option<Arc<Document>>) -> Option<Decided> {
         let Some(document) = self.follow(cx, found) else {
             self.unanswered(cx);
             return None;
@@ -212,7 +212,7 @@ impl Membership {
 
     /// A member that has had no lease for a while, that waits for a document to come back (G-3), or a client that hears
     /// from nobody, looks what is there.
-    pub(super) fn tick_refresh(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_refresh(&mut self, cx: &mut StepContext<'_>) {
         self.tick_resolving(cx);
         let last = self.registry_ok.unwrap_or(self.started);
         let lost = self.lease_lost_for(cx.now) > Duration::from_secs(1);
@@ -230,7 +230,7 @@ impl Membership {
 
     /// Whether a planned change may be made: every member has installed the view, or every earlier view is sealed
     /// (C-1).
-    pub(super) fn planned_may_go(&self, cx: &Context<'_>, document: &Document) -> bool {
+    pub(super) fn planned_may_go(&self, cx: &StepContext<'_>, document: &Document) -> bool {
         let Some(view) = &self.view else { return false };
         let installed =
             view.ids().all(|id| id == cx.me || self.has_installed(id, view.number) || self.standing_released(id));

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Membership;
-use crate::context::Context;
 use crate::document::Proof;
 use crate::event::Notice;
 use crate::ids::MemberId;
 use crate::message::Message;
+use crate::step_context::StepContext;
 use crate::time::Time;
 
 /// A suspicion held now.
@@ -27,7 +27,7 @@ impl Membership {
     }
 
     /// The peer's connection broke and a fresh dial failed.
-    pub(crate) fn on_unreachable(&mut self, cx: &mut Context<'_>, peer: MemberId) {
+    pub(crate) fn on_unreachable(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
         self.reached.remove(&peer);
         if self.view.as_ref().is_some_and(|v| v.contains(peer)) {
             self.unreachable.insert(peer);
@@ -47,13 +47,13 @@ impl Membership {
         self.unreachable.remove(&peer);
     }
 
-    pub(super) fn on_report(&mut self, cx: &mut Context<'_>, from: MemberId, suspects: Vec<MemberId>) {
+    pub(super) fn on_report(&mut self, cx: &mut StepContext<'_>, from: MemberId, suspects: Vec<MemberId>) {
         if self.view.as_ref().is_some_and(|v| v.contains(from)) {
             self.reports.insert(from, (suspects, cx.now));
         }
     }
 
-    pub(super) fn tick_suspicion(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn tick_suspicion(&mut self, cx: &mut StepContext<'_>) {
         let Some(view) = self.view.clone() else { return };
         for member in view.others(cx.me) {
             let reason = self.reason_to_suspect(cx.now, member);
@@ -99,7 +99,7 @@ impl Membership {
     }
 
     /// Tells the others whom this node suspects, so that whoever coordinates knows of links it does not use itself.
-    fn report(&mut self, cx: &mut Context<'_>) {
+    fn report(&mut self, cx: &mut StepContext<'_>) {
         if self.suspected.is_empty() || cx.now.since(self.reported_at) < REPORT_PERIOD {
             return;
         }

@@ -8,11 +8,11 @@ use bytes::Bytes;
 use sidegrid_core::core::{Core, Setup};
 use sidegrid_core::document::{Agreed, AgreedCache, Document, HASH_RULE, Timing};
 use sidegrid_core::event::{Notice, RegistryAnswer, RegistryCall, Ticket};
-use sidegrid_core::fault::Bugs;
 use sidegrid_core::limits::Limits;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::message::{Envelope, Message, Ping};
 use sidegrid_core::operation::{Answer, Condition, Operation, OperationKind, Outcome, Refusal};
+use sidegrid_core::planted_bug::Bugs;
 use sidegrid_core::view::{Replicas, View};
 use sidegrid_core::{CacheId, ClusterUid, Effect, Event, MemberId, Time, ViewNumber};
 

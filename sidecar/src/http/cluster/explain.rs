@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::grid::Place;
 use crate::http::api::Api;
-use crate::http::problem::{Kind, Problem, ProblemBody};
+use crate::http::problem::{Problem, ProblemBody, ProblemType};
 use crate::http::query::Query;
 use crate::http::route::{self, encode};
 use crate::http::{Reply, answer};
@@ -88,7 +88,7 @@ pub(crate) fn explain_key(api: &Api, query: Option<&str>) -> Result<Reply, Probl
     let rest = Query::of(Some(&rest), &["cache"])?;
     let name = rest.get("cache").ok_or_else(|| Problem::parameter("cache", "is needed"))?;
     let cache = api.grid.cache(name).ok_or_else(|| {
-        Problem::new(Kind::NoSuchCache, format!("no cache is named {}", crate::http::problem::shortened(name)))
+        Problem::new(ProblemType::NoSuchCache, format!("no cache is named {}", crate::http::problem::shortened(name)))
     })?;
     let key = key.ok_or_else(|| Problem::parameter("key", "is needed"))?;
     let key = route::key(&key.replace('+', "%20"))?;

@@ -82,11 +82,11 @@ async fn the_document_is_served_and_names_every_route_and_method() {
 
 #[test]
 fn every_problem_has_a_word_of_its_own_and_the_status_of_its_class() {
-    let mut words: Vec<&str> = problem::Kind::ALL.iter().map(|k| k.about().word).collect();
+    let mut words: Vec<&str> = problem::ProblemType::ALL.iter().map(|k| k.about().word).collect();
     words.sort_unstable();
     words.dedup();
-    assert_eq!(words.len(), problem::Kind::ALL.len());
-    for kind in problem::Kind::ALL {
+    assert_eq!(words.len(), problem::ProblemType::ALL.len());
+    for kind in problem::ProblemType::ALL {
         let about = kind.about();
         assert!(about.status.is_client_error() || about.status.is_server_error());
         assert!(about.word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", about.word);

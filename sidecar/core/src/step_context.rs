@@ -1,14 +1,14 @@
 //! What every handler of one step gets.
 
 use crate::event::{Effect, Effects, Notice};
-use crate::fault::{Bug, Bugs};
 use crate::ids::{MemberId, ViewNumber};
 use crate::limits::Limits;
 use crate::message::{Envelope, Message};
+use crate::planted_bug::{Bug, Bugs};
 use crate::time::Time;
 
 /// The surroundings of one step.
-pub(crate) struct Context<'a> {
+pub(crate) struct StepContext<'a> {
     pub(crate) now: Time,
     pub(crate) me: MemberId,
     /// The installed view's number.
@@ -19,7 +19,7 @@ pub(crate) struct Context<'a> {
     pub(crate) effects: &'a mut Effects,
 }
 
-impl Context<'_> {
+impl StepContext<'_> {
     pub(crate) fn send(&mut self, to: MemberId, message: Message) {
         debug_assert_ne!(to, self.me, "a member does not send to itself");
         let envelope = Envelope { view: self.view, confirmed_past: self.confirmed_past, message };

@@ -1,4 +1,4 @@
-//! The entry: takes this node's app's operations to whoever decides them, again if need be, and brings the answers
+//! The origin: takes this node's app's operations to whoever decides them, again if need be, and brings the answers
 //! back (O-1, O-2, O-3).
 
 use std::cmp::Reverse;
@@ -8,19 +8,19 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::Data;
-use crate::context::Context;
 use crate::event::{Effect, Ticket};
 use crate::ids::{GroupId, MemberId, ViewNumber};
 use crate::member::Locality;
 use crate::message::Message;
 use crate::operation::{Answer, Applied, Operation, OperationId, Refusal, RefusalReason};
+use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Storage};
 use crate::time::Time;
 use crate::view::View;
 
 /// This node's own operations under way.
 #[derive(Debug, Default)]
-pub(crate) struct Entry {
+pub(crate) struct Origin {
     next_sequence: u64,
     operations: BTreeMap<u64, Outgoing>,
     /// Sequences due for another attempt, by when.
@@ -51,7 +51,7 @@ const ASK_ELSEWHERE: u32 = 3;
 const READ_PATIENCE: Duration = Duration::from_millis(20);
 const LAST_BACKOFF: Duration = Duration::from_millis(100);
 
-impl Entry {
+impl Origin {
     pub(crate) fn len(&self) -> usize {
         self.operations.len()
     }
@@ -67,7 +67,7 @@ impl Entry {
     /// Takes an operation of the app.
     pub(crate) fn submit<S: Storage>(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         data: &mut Data<S>,
         here: &Locality,
         ticket: Ticket,
@@ -106,11 +106,11 @@ impl Entry {
     }
 
     /// Sends an operation to whoever should decide it now.
-    fn attempt<S: Storage>(&mut self, cx: &mut Context<'_>, data: &mut Data<S>, here: &Locality, sequence: u64) {
+    fn attempt<S: Storage>(&mut self, cx: &mut StepContext<'_>, data: &mut Data<S>, here: &Locality, sequence: u64) {
         let over_below = self.over_below();
         let Some(outgoing) = self.operations.get_mut(&sequence) else { return };
         let Some(view) = data.view.clone() else { return };
-        let id = OperationId { entry: cx.me, sequence };
+        let id = OperationId { origin: cx.me, sequence };
         outgoing.attempts += 1;
         let attempt = outgoing.attempts;
         let write = !outgoing.operation.kind.is_read();
@@ -138,8 +138,8 @@ impl Entry {
         }
     }
 
-    /// Takes the answers that this node itself gave to its entry.
-    pub(crate) fn take_answers<S: Storage>(&mut self, cx: &mut Context<'_>, data: &mut Data<S>) {
+    /// Takes the answers that this node itself gave to its origin.
+    pub(crate) fn take_answers<S: Storage>(&mut self, cx: &mut StepContext<'_>, data: &mut Data<S>) {
         for (id, attempt, result) in data.take_answers() {
             self.on_answer(cx, cx.me, cx.view, id, attempt, result);
         }
@@ -148,14 +148,14 @@ impl Entry {
     /// An attempt was answered by `from`, which was in `view`.
     pub(crate) fn on_answer(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut StepContext<'_>,
         from: MemberId,
         view: ViewNumber,
         id: OperationId,
         attempt: u32,
         result: Result<Answer, Refusal>,
     ) {
-        if id.entry != cx.me {
+        if id.origin != cx.me {
             return;
         }
         let Some(outgoing) = self.operations.get_mut(&id.sequence) else { return };
@@ -200,7 +200,7 @@ impl Entry {
     }
 
     /// Tries again what is due, and gives up what is past its deadline.
-    pub(crate) fn on_tick<S: Storage>(&mut self, cx: &mut Context<'_>, data: &mut Data<S>, here: &Locality) {
+    pub(crate) fn on_tick<S: Storage>(&mut self, cx: &mut StepContext<'_>, data: &mut Data<S>, here: &Locality) {
         while let Some((&(at, sequence), ())) = self.due.first_key_value() {
             if at > cx.now {
                 break;
@@ -220,7 +220,7 @@ impl Entry {
     }
 
     /// Nothing can be decided any more: whoever waits is told so.
-    pub(crate) fn abandon(&mut self, cx: &mut Context<'_>, reason: RefusalReason) {
+    pub(crate) fn abandon(&mut self, cx: &mut StepContext<'_>, reason: RefusalReason) {
         self.due.clear();
         for outgoing in std::mem::take(&mut self.operations).into_values() {
             let applied = if outgoing.open.is_empty() { Applied::No } else { Applied::Unknown };
@@ -235,7 +235,7 @@ impl Entry {
     }
 
     /// A new view: whoever decides may be another now.
-    pub(crate) fn on_view(&mut self, cx: &Context<'_>) {
+    pub(crate) fn on_view(&mut self, cx: &StepContext<'_>) {
         for (sequence, outgoing) in &mut self.operations {
             outgoing.backoff = FIRST_BACKOFF;
             let at = cx.now.min(outgoing.deadline);
@@ -250,7 +250,7 @@ fn schedule(due: &mut BTreeMap<(Time, u64), ()>, outgoing: &mut Outgoing, sequen
     due.insert((at, sequence), ());
 }
 
-fn refuse(cx: &mut Context<'_>, ticket: Ticket, reason: RefusalReason, applied: Applied) {
+fn refuse(cx: &mut StepContext<'_>, ticket: Ticket, reason: RefusalReason, applied: Applied) {
     cx.effects.push(Effect::Reply { ticket, result: Err(Refusal { reason, applied }) });
 }
 
@@ -272,7 +272,7 @@ fn copy_to_ask(
     }
     let again = !asked.is_empty();
     let nearness = |id: &MemberId| view.member(*id).map_or(0, |m| m.locality.nearness(here));
-    // In an order that differs between entries, so that load spreads.
+    // In an order that differs between origins, so that load spreads.
     let spread = |id: &MemberId| id.0 ^ me.0.rotate_left(group.0 % 64);
     let rank =
         |id: &MemberId| (avoid.contains(id), again && *id != primary, *id != me, Reverse(nearness(id)), spread(id));

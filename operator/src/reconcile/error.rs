@@ -7,7 +7,7 @@ use crate::serving::ServingFault;
 
 /// Why a reconciliation did not reach its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum ReconcileError {
     /// The API server refused, or can't be asked.
     #[error("{what}: {error}")]
     Api {
@@ -81,23 +81,23 @@ impl Class {
 /// The longest wait between two tries.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-impl Fault {
+impl ReconcileError {
     /// Wraps an error of the client with what was being done.
-    pub(super) fn api(what: &'static str) -> impl FnOnce(kube::Error) -> Fault {
-        move |error| Fault::Api { what, error: Box::new(error) }
+    pub(super) fn api(what: &'static str) -> impl FnOnce(kube::Error) -> ReconcileError {
+        move |error| ReconcileError::Api { what, error: Box::new(error) }
     }
 
     /// What kind of fault it is.
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Fault::Api { error, .. } => match &**error {
+            ReconcileError::Api { error, .. } => match &**error {
                 kube::Error::Api(status) if status.code == 409 => Class::Conflict,
                 _ => Class::Unavailable,
             },
-            Fault::Authority(_) | Fault::Serving(_) => Class::Unavailable,
-            Fault::Taken { .. } => Class::Taken,
-            Fault::Invalid(_) | Fault::Incomplete(_) => Class::Invalid,
+            ReconcileError::Authority(_) | ReconcileError::Serving(_) => Class::Unavailable,
+            ReconcileError::Taken { .. } => Class::Taken,
+            ReconcileError::Invalid(_) | ReconcileError::Incomplete(_) => Class::Invalid,
         }
     }
 }
@@ -119,8 +119,8 @@ mod tests {
     #[test]
     fn a_conflict_is_told_from_an_absent_server() {
         let status = |code| kube::Error::Api(Box::new(kube::core::Status::failure("no", "x").with_code(code)));
-        assert_eq!(Fault::api("x")(status(409)).class(), Class::Conflict);
-        assert_eq!(Fault::api("x")(status(503)).class(), Class::Unavailable);
-        assert_eq!(Fault::Invalid("x".into()).class(), Class::Invalid);
+        assert_eq!(ReconcileError::api("x")(status(409)).class(), Class::Conflict);
+        assert_eq!(ReconcileError::api("x")(status(503)).class(), Class::Unavailable);
+        assert_eq!(ReconcileError::Invalid("x".into()).class(), Class::Invalid);
     }
 }

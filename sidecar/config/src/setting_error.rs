@@ -31,7 +31,7 @@ impl fmt::Display for Origin {
 
 /// One fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct SettingError {
     /// The setting (`caches.sessions.owners`), or what stands for it when there is none: a file's name, a variable.
     pub path: String,
     /// What is wrong, as a clause.
@@ -42,7 +42,7 @@ pub struct Fault {
     pub origin: Origin,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for SettingError {
     /// `caches.sessions.owners: 0 is out of range; give 1 to 64`, and where it came from unless that is the file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; {}", self.path, self.problem, self.remedy)?;
@@ -55,9 +55,9 @@ impl fmt::Display for Fault {
 
 /// All faults of one set of settings; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Faults(pub Vec<Fault>);
+pub struct SettingErrors(pub Vec<SettingError>);
 
-impl fmt::Display for Faults {
+impl fmt::Display for SettingErrors {
     /// One fault a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, fault) in self.0.iter().enumerate() {
