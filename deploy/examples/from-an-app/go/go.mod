@@ -1,0 +1,3 @@
+module sidegrid.dev/examples/from-an-app
+
+go 1.26

@@ -1,0 +1,3 @@
+module sidegrid.dev/tests/apps
+
+go 1.26
