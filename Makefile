@@ -30,7 +30,7 @@ TIERS := lint house unit conformance deny sim demo manifests cluster e2e faults
 SEEDS ?= 50000
 JOBS ?= 2
 
-.PHONY: help install demo demo-down demo-local test $(TIERS:%=test-%) bench sim-long bugs-long faults-long deny deny-advisories \
+.PHONY: help install install-tests demo demo-down demo-local test $(TIERS:%=test-%) bench sim-long bugs-long faults-long deny deny-advisories \
   generate sidecar images e2e-long clean
 
 help: ## Show this list
@@ -38,6 +38,9 @@ help: ## Show this list
 
 install: ## Install the Debian packages that the rest needs; at once when they are there
 	@.ci/install-packages
+
+install-tests: ## Install what the tests need besides
+	@.ci/install-packages tests
 
 demo: install ## See it work in a small real Kubernetes (CLUSTER=current: in the one that kubectl points at)
 	@deploy/demo/demo.sh
@@ -56,14 +59,15 @@ sidecar: ## Build the sidecar as the demo, the fault tests and the benchmarks ru
 images: ## Pack the images of sidecar, operator and example app into target/images
 	@deploy/images/build.sh
 
-test: install ## Run every tier, each with its time
+test: install-tests ## Run every tier, each with its time
 	@tests/tiers.sh $(TIERS)
 
-test-lint: ## Tier: format and lints, Rust and Go
+test-lint: ## Tier: format, lints and documentation, Rust and Go
 	cargo fmt --all --check
 	@# Apart, since the simulator's feature `planted-bugs` would else be on everywhere.
 	cargo clippy --quiet $(LOCKED) --workspace --exclude sidegrid-sim --all-targets -- --deny warnings
 	cargo clippy --quiet $(LOCKED) --package sidegrid-sim --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --quiet $(LOCKED) --workspace --no-deps --document-private-items
 	@[ -n "$(GO_MODULES)" ] || { echo "git ls-files names no Go module: nothing would be checked" >&2; exit 1; }
 	for script in $$(git ls-files '*.sh' .ci); do bash -n "$$script"; done
 	for module in $(GO_MODULES); do (cd "$$module"; unformatted=$$(gofmt -l .); \
@@ -86,8 +90,9 @@ test-deny: ## Tier: licences, banned crates and sources of what comes in from ou
 test-sim: ## Tier: the simulator's short form (some hundred seeds, planted bugs)
 	cargo test --quiet $(LOCKED) --no-fail-fast --profile fast --package sidegrid-sim
 
-test-demo: ## Tier: the demo does what it says
+test-demo: sidecar ## Tier: the demo, the example clients and the printed commands do what they say
 	DEMO_EXIT=1 $(MAKE) demo-local
+	cd tests/apps && go test -count=1 -v -timeout 15m ./...
 
 test-faults: sidecar ## Tier: real processes in network namespaces, short form (root, or user namespaces)
 	cd tests/faults && go test -count=1 -v -timeout 25m ./...
