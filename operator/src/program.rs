@@ -122,7 +122,8 @@ async fn begin(
     let ns = own_ns.clone();
     part(parts, shutdown, "leader", async move { leader::run(standing, &ns, &me, leading, stop).await });
     let metrics = Arc::clone(&health.metrics);
-    let context = reconcile::Reconciler::new(client, &own_ns, &options.name, state.documents(), metrics, webhook);
+    let context = reconcile::Reconciler::new(client, &own_ns, &options.name, state.documents(), metrics, webhook)
+        .with_images(options.inject.clone());
     part(parts, shutdown, "reconciler", reconcile::run(Arc::new(context), leads, shutdown.clone()));
     health.set_ready(true);
     tracing::info!(namespace = own_ns, version = env!("CARGO_PKG_VERSION"), "the operator serves");
