@@ -1,5 +1,5 @@
-//! Keeps each CacheCluster as it is asked for, in named steps: finalizer → authority → settings → eviction guard →
-//! missed pods → status.
+//! Keeps each CacheCluster as it is asked for, in named steps: finalizer → fetch → authority → settings → eviction
+//! guard → missed pods → status. What is decided from what was fetched is pure: `settings`, `guard`, `status`.
 //!
 //! Every step reads live or applies server-side, so two reconcilers at once (after a leader that stepped down late) do
 //! each other no harm.
