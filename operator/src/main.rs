@@ -1,10 +1,13 @@
 //! The operator's program.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use sidegrid_operator::program::{self, Options};
+use sidegrid_operator::names::{ADMIN_PORT, REGISTRY_PORT, SERVICE_HOST_VARIABLE, WEBHOOK_PORT};
+use sidegrid_operator::program::{self, Options, Ports};
+use sidegrid_operator::webhook::InjectSettings;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::time::SystemTime;
 
@@ -27,6 +30,23 @@ struct Arguments {
     /// Image of the sidecar where a CacheCluster names none.
     #[arg(long, env = "SIDECAR_IMAGE", default_value = SIDECAR_IMAGE, global = true)]
     sidecar_image: String,
+    /// Further images that a CacheCluster may name in `spec.sidecar.image`, apart by commas: a repository, for all of its
+    /// tags; one image; or a beginning that ends with `/*`. `*` is any. The repository of `--sidecar-image` is always
+    /// among them.
+    #[arg(long, env = "SIDECAR_IMAGES", value_delimiter = ',', global = true)]
+    sidecar_images: Vec<String>,
+    /// Address of the operator's own Service, given to sidecars for pods that can't resolve its name.
+    #[arg(long, env = SERVICE_HOST_VARIABLE, global = true)]
+    service_address: Option<IpAddr>,
+    /// Port of the admission webhook.
+    #[arg(long, env = "WEBHOOK_PORT", default_value_t = WEBHOOK_PORT, global = true)]
+    webhook_port: u16,
+    /// Port of the registry API.
+    #[arg(long, env = "REGISTRY_PORT", default_value_t = REGISTRY_PORT, global = true)]
+    registry_port: u16,
+    /// Port of health and metrics.
+    #[arg(long, env = "ADMIN_PORT", default_value_t = ADMIN_PORT, global = true)]
+    admin_port: u16,
     /// Form of a log line.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Json, global = true)]
     log_format: LogFormat,
@@ -84,7 +104,19 @@ fn serve(arguments: Arguments) -> anyhow::Result<()> {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         anyhow::bail!("another crypto provider is installed already");
     }
-    let options =
-        Options { namespace: arguments.namespace, name: arguments.name, sidecar_image: arguments.sidecar_image };
+    let options = Options {
+        namespace: arguments.namespace,
+        name: arguments.name,
+        ports: Ports {
+            webhook: arguments.webhook_port,
+            registry: arguments.registry_port,
+            admin: arguments.admin_port,
+        },
+        inject: InjectSettings {
+            images: arguments.sidecar_images,
+            service_address: arguments.service_address,
+            ..InjectSettings::new(arguments.sidecar_image)
+        },
+    };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(program::run(options))
 }

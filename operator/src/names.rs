@@ -29,6 +29,8 @@ pub const TOKEN_AUDIENCE: &str = "sidegrid";
 
 /// The operator's Service, in its own namespace.
 pub const SERVICE: &str = "sidegrid-operator";
+/// Variable of the Service's address: Kubernetes sets it in the operator's pods, the webhook in the sidecar.
+pub const SERVICE_HOST_VARIABLE: &str = "SIDEGRID_OPERATOR_SERVICE_HOST";
 /// Port of the admission webhook, in Service and pod.
 pub const WEBHOOK_PORT: u16 = 9443;
 /// Port of the registry API, in Service and pod.
@@ -52,6 +54,9 @@ pub const CONFIG_VOLUME: (&str, &str) = ("sidegrid-config", "/etc/sidegrid");
 pub const TOKEN_VOLUME: (&str, &str) = ("sidegrid-token", "/var/run/secrets/sidegrid.dev");
 /// Volume of the cache API's Unix socket, and its folder in the sidecar.
 pub const SOCKET_VOLUME: (&str, &str) = ("sidegrid-socket", "/run/sidegrid-socket");
+/// Volume, always empty, and folder of the API token of the pod's ServiceAccount. What is mounted there keeps the API
+/// server from mounting the app's token into the sidecar as well, which needs none.
+pub const NO_TOKEN_VOLUME: (&str, &str) = ("sidegrid-no-token", "/var/run/secrets/kubernetes.io/serviceaccount");
 /// The folder of the cache API's Unix socket in the app's containers.
 pub const APP_SOCKET_FOLDER: &str = "/run/sidegrid";
 /// File name of the cache API's Unix socket in either folder.

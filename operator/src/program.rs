@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::health::Health;
-use crate::names::{ADMIN_PORT, REGISTRY_PORT, WEBHOOK_PORT};
 use crate::registry_api::RegistryState;
 use crate::serving::{ServingIdentity, WebhookStanding};
 use crate::webhook::{InjectSettings, WebhookState};
@@ -28,8 +27,21 @@ pub struct Options {
     pub namespace: String,
     /// This replica's name, unlike every other's.
     pub name: String,
-    /// The sidecar's image where a CacheCluster names none.
-    pub sidecar_image: String,
+    /// Where it listens.
+    pub ports: Ports,
+    /// What is injected beside what CacheClusters say.
+    pub inject: InjectSettings,
+}
+
+/// The ports that the program listens on. Its Service has ports of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// The admission webhook.
+    pub webhook: u16,
+    /// The registry API.
+    pub registry: u16,
+    /// Health and metrics.
+    pub admin: u16,
 }
 
 /// How long the parts may take to end: connections are given 10 s of it.
@@ -47,7 +59,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut interrupted = signal(SignalKind::interrupt()).context("SIGINT can't be listened for")?;
     let health = Health::default();
     let parts = TaskTracker::new();
-    let admin = listen(ADMIN_PORT).await?;
+    let admin = listen(options.ports.admin).await?;
     let routes = health::router(health.clone());
     // The admin port ends last, so that the kubelet sees the others end.
     let watched = TaskTracker::new();
@@ -92,13 +104,12 @@ async fn begin(
     let state = RegistryState::new(client.clone(), &own_ns);
     health.metrics.register(|registry| state.counters().register(registry));
 
-    let settings = InjectSettings::new(options.sidecar_image.clone());
-    let hook = webhook::router(WebhookState::new(client.clone(), settings));
+    let hook = webhook::router(WebhookState::new(client.clone(), options.inject.clone()));
     let hook_tls = ServiceTls::webhook(certificate.clone()).context("TLS of the webhook")?;
-    serve(parts, shutdown, WEBHOOK_PORT, hook_tls, hook).await?;
+    serve(parts, shutdown, options.ports.webhook, hook_tls, hook).await?;
     let api = registry_api::router(state.clone());
     let api_tls = ServiceTls::registry(certificate.clone(), state.trusted()).context("TLS of the registry API")?;
-    serve(parts, shutdown, REGISTRY_PORT, api_tls, api).await?;
+    serve(parts, shutdown, options.ports.registry, api_tls, api).await?;
 
     let (trust, stop) = (state.clone(), shutdown.clone());
     part(parts, shutdown, "trust", async move { trust.keep_trust(stop).await });
@@ -111,7 +122,8 @@ async fn begin(
     let ns = own_ns.clone();
     part(parts, shutdown, "leader", async move { leader::run(standing, &ns, &me, leading, stop).await });
     let metrics = Arc::clone(&health.metrics);
-    let context = reconcile::Reconciler::new(client, &own_ns, &options.name, state.documents(), metrics, webhook);
+    let context = reconcile::Reconciler::new(client, &own_ns, &options.name, state.documents(), metrics, webhook)
+        .with_images(options.inject.clone());
     part(parts, shutdown, "reconciler", reconcile::run(Arc::new(context), leads, shutdown.clone()));
     health.set_ready(true);
     tracing::info!(namespace = own_ns, version = env!("CARGO_PKG_VERSION"), "the operator serves");

@@ -1,8 +1,9 @@
 //! Proofs of death by the platform's word: when a pod's sidecar container has ended, its members are proved dead in the
 //! document, so that the others need not wait for them.
 //!
-//! Only `terminated` with a known exit proves anything. A pod that is gone, its phase or a lost node prove nothing:
-//! the container may still run where nobody sees it.
+//! Only `terminated` with a known exit proves anything, whether it is the container's state or, once it has been started
+//! again or waits for that, its last state: what had started before that end has ended with it. A pod that is gone, its
+//! phase or a lost node prove nothing: the container may still run where nobody sees it.
 
 #[cfg(test)]
 mod tests;
@@ -57,11 +58,13 @@ struct Ended {
     at: u64,
 }
 
-/// What the pod's status says of the sidecar's end; `None` unless its *current* state is a known end.
+/// What the pod's status says of the sidecar's latest end; `None` unless that is a known one.
 fn ended(pod: &Pod) -> Option<Ended> {
     let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
     let status = statuses.iter().find(|status| status.name == CONTAINER)?;
-    let terminated = status.state.as_ref()?.terminated.as_ref()?;
+    // In a crash loop the state is `waiting` for as long as a minute or five: the end is in the last state.
+    let states = [&status.state, &status.last_state];
+    let terminated = states.into_iter().find_map(|state| state.as_ref()?.terminated.as_ref())?;
     let made_up = terminated.reason.as_deref().is_some_and(|reason| UNKNOWN.contains(&reason));
     if made_up || terminated.exit_code == MADE_UP_EXIT {
         return None;

@@ -1,5 +1,5 @@
-//! Keeps each CacheCluster as it is asked for, in named steps: finalizer → authority → settings → eviction guard →
-//! missed pods → status.
+//! Keeps each CacheCluster as it is asked for, in named steps: finalizer → fetch → authority → settings → eviction
+//! guard → missed pods → status. What is decided from what was fetched is pure: `settings`, `guard`, `status`.
 //!
 //! Every step reads live or applies server-side, so two reconcilers at once (after a leader that stepped down late) do
 //! each other no harm.
@@ -18,20 +18,23 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource};
+use sidegrid_core::document::Document;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::authority::AuthorityFault;
 use crate::crd::CacheCluster;
-use crate::document::Documents;
+use crate::document::{DocumentError, Documents};
 use crate::metrics::Metrics;
 use crate::names::{CLUSTER_LABEL, CLUSTER_UID_LABEL, MANAGED_BY};
 use crate::serving::WebhookStanding;
 use crate::status::{ConditionReason, Fact};
+use crate::webhook::InjectSettings;
 use error::{Class, ReconcileError};
 use events::{Events, Reason};
 
@@ -49,6 +52,8 @@ pub struct Reconciler {
     documents: Documents,
     events: Events,
     metrics: Arc<Metrics>,
+    /// The images that CacheClusters may name.
+    images: InjectSettings,
     /// How this replica last saw the webhook configuration.
     webhook: watch::Receiver<WebhookStanding>,
     /// Failures in a row by CacheCluster. Those that succeed or go are taken out.
@@ -96,9 +101,17 @@ impl Reconciler {
             documents,
             events,
             metrics,
+            images: InjectSettings::new(""),
             webhook,
             failures: Mutex::default(),
         }
+    }
+
+    /// Says of CacheClusters whose image the webhook, with these settings, would refuse.
+    #[must_use]
+    pub fn with_images(mut self, settings: InjectSettings) -> Reconciler {
+        self.images = settings;
+        self
     }
 
     fn failed(&self, key: &str) -> u32 {
@@ -153,7 +166,7 @@ async fn control(context: Arc<Reconciler>, until: impl Future<Output = ()> + Sen
     let labelled = watcher::Config::default().labels(CLUSTER_LABEL);
     let documents = watcher::Config::default().labels(CLUSTER_UID_LABEL);
     let own: Api<ConfigMap> = Api::namespaced(client.clone(), &context.own_ns);
-    let controller = Controller::new(Api::<CacheCluster>::all(client.clone()), watcher::Config::default());
+    let controller = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
     let (known, around, counted) = (controller.store(), controller.store(), controller.store());
     let gauge = context.metrics.clusters.clone();
     controller
@@ -161,17 +174,17 @@ async fn control(context: Arc<Reconciler>, until: impl Future<Output = ()> + Sen
         .owns(Api::<ConfigMap>::all(client.clone()), managed)
         // Everybody's: another's over the same pods takes the guard's place.
         .watches(Api::<PodDisruptionBudget>::all(client.clone()), watcher::Config::default(), move |budget| {
-            let near = around.state().into_iter().filter(move |c| c.metadata.namespace == budget.metadata.namespace);
+            let near = around.state().into_iter().filter(move |c| c.meta().namespace == budget.metadata.namespace);
             near.map(|c| ObjectRef::from_obj(&*c)).collect::<Vec<_>>()
         })
         .watches(Api::<Pod>::all(client), labelled, |pod| cluster_of(&pod))
         .watches(own, documents, move |document| {
             let uid = document.metadata.labels.as_ref().and_then(|l| l.get(CLUSTER_UID_LABEL)).cloned();
-            known.state().into_iter().find(|c| c.metadata.uid == uid).map(|c| ObjectRef::from_obj(&*c))
+            known.state().into_iter().find(|c| c.meta().uid == uid).map(|c| ObjectRef::from_obj(&*c))
         })
         .reconcile_all_on(changes(context.webhook.clone()))
         .graceful_shutdown_on(until)
-        .run(reconcile, again, context)
+        .run(reconcile_readable, again, context)
         .for_each(|outcome| {
             gauge.set(i64::try_from(counted.len()).unwrap_or(i64::MAX));
             // Faults of reconciliations have been logged with their class; the rest are those of watches.
@@ -191,16 +204,32 @@ fn changes(webhook: watch::Receiver<WebhookStanding>) -> impl Stream<Item = ()> 
     })
 }
 
-fn cluster_of(pod: &Pod) -> Option<ObjectRef<CacheCluster>> {
+/// A CacheCluster, or why it can't be read: one that an older schema let in, say. The watch goes on over it.
+type Guarded = DeserializeGuard<CacheCluster>;
+
+/// Reconciles a CacheCluster that can be read, and says of one that can't.
+async fn reconcile_readable(cluster: Arc<Guarded>, context: Arc<Reconciler>) -> Result<Action, ReconcileError> {
+    match &cluster.0 {
+        Ok(readable) => reconcile(Arc::new(readable.clone()), context).await,
+        Err(malformed) => {
+            let error = ReconcileError::Invalid(format!("{}; correct the CacheCluster", malformed.error));
+            context.events.tell(&cluster.object_ref(&()), Reason::InvalidSettings, error.to_string()).await;
+            Err(error)
+        }
+    }
+}
+
+fn cluster_of(pod: &Pod) -> Option<ObjectRef<Guarded>> {
     let name = pod.metadata.labels.as_ref()?.get(CLUSTER_LABEL)?;
     Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
 }
 
-fn again(cluster: Arc<CacheCluster>, fault: &ReconcileError, context: Arc<Reconciler>) -> Action {
+fn again(cluster: Arc<Guarded>, fault: &ReconcileError, context: Arc<Reconciler>) -> Action {
     let class = fault.class();
     context.metrics.reconciled(class.word());
-    let attempt = context.failed(cluster.metadata.uid.as_deref().unwrap_or_default());
-    let (name, namespace) = (&cluster.metadata.name, &cluster.metadata.namespace);
+    let metadata = cluster.meta();
+    let attempt = context.failed(metadata.uid.as_deref().unwrap_or_default());
+    let (name, namespace) = (&metadata.name, &metadata.namespace);
     let wait = class.wait(attempt);
     if class == Class::Conflict {
         tracing::debug!(?namespace, ?name, %fault, "reconciling collided");
@@ -223,7 +252,8 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Reconciler>) -> 
         return Ok(action);
     }
     steps::finalizer(&target).await?;
-    let pods = pods(&target).await?;
+    let fetched = fetch(&target).await?;
+    let (pods, document) = (&fetched.pods, fetched.document.as_ref());
     let had_members = !target.had_no_members();
     let authority = crate::authority::ensure(&context.client, &context.own_ns, target.uid, had_members).await;
     let settings = steps::settings(&target).await;
@@ -231,15 +261,15 @@ pub async fn reconcile(cluster: Arc<CacheCluster>, context: Arc<Reconciler>) -> 
         Ok(()) => None,
         Err(fault) => Some(fault_of(&target, fault, ConditionReason::SettingsUnavailable).await),
     };
-    let guard = steps::guard(&target, &pods).await;
+    let guard = steps::guard(&target, pods, document).await;
     let guarded = match &guard {
         Ok(outcome) => outcome.fact.clone(),
         Err(fault) => fault_of(&target, fault, ConditionReason::Unavailable).await,
     };
     let soon = guard.as_ref().ok().and_then(|outcome| outcome.again);
-    steps::missed(&target, &pods).await;
+    steps::missed(&target, pods).await;
     // The status is told also when a step failed: it says which.
-    steps::status(&target, &pods, settings_fault, certified(authority.as_ref().err()), guarded).await?;
+    steps::status(&target, &fetched, settings_fault, certified(authority.as_ref().err()), guarded).await?;
     authority?;
     // Settings that only a person can mend keep nothing else from being looked at again.
     if settings.as_ref().is_err_and(|fault| fault.class() == Class::Invalid) {
@@ -277,11 +307,27 @@ fn certified(fault: Option<&AuthorityFault>) -> Fact {
     }
 }
 
-/// All pods of the namespace that bear the cluster's label, live.
-async fn pods(target: &Target<'_>) -> Result<Vec<Pod>, ReconcileError> {
+/// What the steps go by, read live once.
+struct Fetched {
+    /// All pods of the namespace that bear the cluster's label.
+    pods: Vec<Pod>,
+    /// The document; none before the first member.
+    document: Option<Document>,
+    /// Why the document can't be told.
+    document_fault: Option<String>,
+}
+
+async fn fetch(target: &Target<'_>) -> Result<Fetched, ReconcileError> {
     let api: Api<Pod> = Api::namespaced(target.context.client.clone(), target.namespace);
     let selected = ListParams::default().labels(&format!("{CLUSTER_LABEL}={}", target.name));
-    Ok(api.list(&selected).await.map_err(ReconcileError::api("listing the cluster's pods"))?.items)
+    let pods = api.list(&selected).await.map_err(ReconcileError::api("listing the cluster's pods"))?.items;
+    let (document, document_fault) = match target.context.documents.read(target.uid).await {
+        Ok(document) => (document, None),
+        // No authority means no document, and the condition of certificates says so.
+        Err(DocumentError::UnknownCluster(_)) if target.had_no_members() => (None, None),
+        Err(fault) => (None, Some(fault.to_string())),
+    };
+    Ok(Fetched { pods, document, document_fault })
 }
 
 #[cfg(test)]

@@ -4,8 +4,14 @@ use aws_lc_rs::digest::SHA256;
 use serde_json::{Map, Value, json};
 use sidegrid_config::{Base, Settings, Sources};
 
-use crate::crd::{CacheCluster, CacheClusterSpec, CacheSpec, TlsMode};
+use crate::crd::{CacheCluster, CacheClusterSpec, CacheSpec, TlsMode, WhenFull};
 use crate::names::{AUTHORITY_KEY, CONFIG_VOLUME, REGISTRY_PORT, SERVICE, SOCKET_FILE, SOCKET_VOLUME, TOKEN_VOLUME};
+use crate::webhook::nanos;
+
+/// Owners of a distributed cache that names none.
+const OWNERS: u16 = 2;
+/// Log level of a sidecar whose CacheCluster names none.
+const LOG_LEVEL: &str = "info";
 
 /// The settings file of `cluster`'s sidecars; `own_ns` is the operator's namespace. JSON text, hence YAML too. It
 /// holds nothing of one pod: that comes from the pod's environment, which outweighs the file.
@@ -26,10 +32,42 @@ pub fn check(cluster: &CacheCluster, own_ns: &str) -> Result<(), String> {
     // As the webhook adds them in each pod.
     sets.push("member.podUid=of-each-pod".to_owned());
     sets.push(format!("http.socket={}/{SOCKET_FILE}", SOCKET_VOLUME.1));
-    match Settings::load(Sources { base: Base::Serve, file: None, env: Vec::new(), sets }) {
-        Ok(_) => Ok(()),
-        Err(faults) => Err(faults.to_string()),
+    let mut errors = resource_errors(&cluster.spec);
+    if let Err(error) = Settings::load(Sources { base: Base::Serve, file: None, env: Vec::new(), sets }) {
+        errors.insert(0, error.to_string());
     }
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+}
+
+/// What Kubernetes would refuse of the sidecar's resources in each pod, where nothing would name the CacheCluster.
+fn resource_errors(spec: &CacheClusterSpec) -> Vec<String> {
+    let Some(resources) = &spec.sidecar.resources else { return Vec::new() };
+    let mut errors = Vec::new();
+    for (side, all) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+        for (name, quantity) in all.iter().flatten() {
+            let path = format!("spec.sidecar.resources.{side}.{name}");
+            let is_known = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str());
+            if !is_known && !name.starts_with("hugepages-") && !name.contains('/') {
+                errors.push(format!("{path}: is no resource; give cpu, memory or ephemeral-storage"));
+            }
+            if nanos(&quantity.0).is_none_or(|nanos| nanos < 0) {
+                let text = &quantity.0;
+                errors
+                    .push(format!("{path}: {text:?} is no quantity; give one such as 512Mi of memory or 500m of CPU"));
+            }
+        }
+    }
+    for (name, request) in resources.requests.iter().flatten() {
+        let limit = resources.limits.as_ref().and_then(|limits| limits.get(name));
+        let Some((asked, most)) = nanos(&request.0).zip(limit.and_then(|limit| nanos(&limit.0))) else { continue };
+        if asked > most {
+            errors.push(format!(
+                "spec.sidecar.resources.requests.{name}: {} is above limits.{name}; lower it, or raise the limit",
+                request.0
+            ));
+        }
+    }
+    errors
 }
 
 fn leaves(tree: &Value, path: &str, found: &mut Vec<String>) {
@@ -52,11 +90,14 @@ fn leaves(tree: &Value, path: &str, found: &mut Vec<String>) {
 pub fn digest(spec: &CacheClusterSpec) -> String {
     let mut told = object(spec);
     told.remove("disruption");
+    if let Some(Value::Object(sidecar)) = told.get_mut("sidecar") {
+        sidecar.retain(|name, value| (name.as_str(), &*value) != ("logLevel", &Value::from(LOG_LEVEL)));
+    }
     less(&mut told, &object(&CacheClusterSpec::default()));
     // Their names count, also of those that have nothing but defaults.
     let usual = object(&CacheSpec::default());
     let of = |cache: &CacheSpec| {
-        let mut cache = object(cache);
+        let mut cache = object(&plain(cache));
         less(&mut cache, &usual);
         Value::Object(cache)
     };
@@ -66,6 +107,27 @@ pub fn digest(spec: &CacheClusterSpec) -> String {
     told.sort_all_objects();
     let hash = aws_lc_rs::digest::digest(&SHA256, told.to_string().as_bytes());
     hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The cache with what a sidecar makes of it anyway left out, and sizes and times in one form: to write a default out, or
+/// `60m` for `1h`, is no change.
+fn plain(cache: &CacheSpec) -> CacheSpec {
+    let one_form = |text: &String| match sidegrid_config::parse_span(text) {
+        Ok(span) => sidegrid_config::format_span(span),
+        Err(_) => text.clone(),
+    };
+    let in_bytes = |text: &String| match sidegrid_config::parse_size(text) {
+        Ok(bytes) => bytes.to_string(),
+        Err(_) => text.clone(),
+    };
+    CacheSpec {
+        mode: cache.mode,
+        owners: cache.owners.filter(|owners| *owners != OWNERS),
+        ttl: cache.ttl.as_ref().map(one_form),
+        max_entries: cache.max_entries,
+        max_bytes: cache.max_bytes.as_ref().map(in_bytes),
+        when_full: cache.when_full.filter(|when| *when != WhenFull::Evict),
+    }
 }
 
 fn object(of: &impl serde::Serialize) -> Map<String, Value> {
@@ -108,7 +170,7 @@ fn tree(cluster: &CacheCluster, own_ns: &str) -> Value {
         },
         "tls": {"mode": mode, "rotationIntervalDays": spec.tls.rotation_interval_days},
         "http": {"listen": format!("127.0.0.1:{}", spec.sidecar.http.port)},
-        "log": {"level": spec.sidecar.log_level.as_deref().unwrap_or("info"), "format": "json"},
+        "log": {"level": spec.sidecar.log_level.as_deref().unwrap_or(LOG_LEVEL), "format": "json"},
         "caches": caches,
     })
 }
@@ -121,7 +183,32 @@ fn cache(spec: &CacheSpec) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::{CacheClusterSpec, CacheMode, WhenFull};
+
+    #[test]
+    fn resources_that_kubernetes_would_refuse_in_pods_are_named_by_their_path() {
+        let faults = |resources: Value| {
+            let spec = json!({"caches": {"a": {}}, "sidecar": {"resources": resources}});
+            check(&CacheCluster::new("web", serde_json::from_value(spec).unwrap()), "s").err().unwrap_or_default()
+        };
+        for (resources, says) in [
+            (json!({"limits": {"memory": "512MB"}}), "spec.sidecar.resources.limits.memory: \"512MB\" is no quantity"),
+            (json!({"requests": {"cpu": "-1"}}), "spec.sidecar.resources.requests.cpu: \"-1\" is no quantity"),
+            (json!({"requests": {"memroy": "1Gi"}}), "spec.sidecar.resources.requests.memroy: is no resource"),
+            (
+                json!({"requests": {"memory": "512Mi"}, "limits": {"memory": "256Mi"}}),
+                "spec.sidecar.resources.requests.memory: 512Mi is above limits.memory",
+            ),
+            (json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}}), "requests.cpu: 2 is above limits.cpu"),
+        ] {
+            assert!(faults(resources.clone()).contains(says), "{resources}: {}", faults(resources.clone()));
+        }
+        let fine = json!({
+            "requests": {"cpu": "0.5", "memory": "512Mi", "example.org/x": "1"},
+            "limits": {"cpu": "500m", "memory": "0.5Gi", "hugepages-2Mi": "4Mi"},
+        });
+        assert_eq!(faults(fine), "");
+    }
+    use crate::crd::{CacheClusterSpec, CacheMode};
 
     fn cluster(caches: Value) -> CacheCluster {
         let spec: CacheClusterSpec = serde_json::from_value(json!({"caches": caches})).unwrap();
@@ -182,6 +269,15 @@ mod tests {
             "network": {"dataPort": 7800, "failureDetectionPort": 57800}, "tls": {"mode": "auto"},
         });
         assert_eq!(plain, of(defaults));
+        for same in [
+            json!({"caches": {"a": {"owners": 2}}}),
+            json!({"caches": {"a": {"whenFull": "evict"}, "b": {"mode": "local", "whenFull": "evict"}}}),
+            json!({"sidecar": {"logLevel": "info"}, "network": {"reservePorts": false}}),
+        ] {
+            assert_eq!(plain, of(same.clone()), "{same}");
+        }
+        let sized = |ttl: &str, bytes: &str| of(json!({"caches": {"a": {"ttl": ttl, "maxBytes": bytes}}}));
+        assert_eq!(sized("60m", "64MiB"), sized("1h", "65536KiB"));
         let mut seen = std::collections::BTreeSet::from([plain]);
         for changes in [
             json!({"caches": {"a": {"ttl": "30m"}}}),

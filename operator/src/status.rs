@@ -2,6 +2,7 @@
 
 mod conditions;
 mod members;
+mod missing;
 mod placement;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -11,7 +12,13 @@ use sidegrid_core::document::Document;
 use crate::crd::{CacheCluster, CacheClusterStatus, LossStatus, MemberStatus};
 
 pub use conditions::{ConditionReason, Fact};
-pub use members::{State, is_client, is_finished, is_injected, state};
+pub use members::{State, is_client, is_finished, is_injected, is_member, is_ready, state};
+
+/// Whether a copy is being filled somewhere.
+#[must_use]
+pub fn is_filling(document: &Document) -> bool {
+    placement::is_rebalancing(&document.view)
+}
 
 /// What a status is made of.
 #[derive(Clone, Debug)]
@@ -63,7 +70,7 @@ pub fn status(seen: &Seen<'_>, now: Timestamp) -> CacheClusterStatus {
         status.ready = format!("{}/{}", in_view(&members), expected(&members));
         status.members = members;
     }
-    let rebalancing = seen.document.is_some_and(|d| placement::is_rebalancing(&d.view));
+    let rebalancing = seen.document.is_some_and(is_filling);
     status.conditions = conditions::conditions(seen, &status, rebalancing, &before.conditions, now);
     status
 }

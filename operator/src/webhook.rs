@@ -31,6 +31,7 @@ use crate::crd::CacheCluster;
 mod apps;
 mod checks;
 mod container;
+pub mod images;
 mod inject;
 mod mesh;
 mod patch;
@@ -44,6 +45,7 @@ mod tests;
 pub use inject::{InjectSettings, inject};
 pub use mesh::asks_namespace;
 pub use refusal::{Refusal, RefusalKind};
+pub(crate) use resources::nanos;
 
 /// Path of the webhook.
 pub const PATH: &str = "/mutate";

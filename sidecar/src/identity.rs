@@ -59,10 +59,24 @@ pub(crate) enum IdentityError {
     Port(io::Error),
 }
 
-/// The stable name: as set, else the host's.
+/// Longest name of a member, in bytes: it stands in file names, frames and views.
+const MAX_NAME: usize = 63;
+
+/// The stable name: as set, else the host's; one that is too long is shortened.
 pub(crate) fn name(settings: &Settings) -> String {
     let set = settings.member.name.clone().filter(|name| !name.is_empty());
-    set.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+    shortened(set.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned()))
+}
+
+/// The name itself where it fits, else its beginning and a hash of it all, so that pods that begin alike stay apart.
+fn shortened(name: String) -> String {
+    if name.len() <= MAX_NAME {
+        return name;
+    }
+    let hash = format!("-{:016x}", xxhash_rust::xxh3::xxh3_64(name.as_bytes()));
+    let mut beginning = name;
+    beginning.truncate(beginning.floor_char_boundary(MAX_NAME - hash.len()));
+    beginning + &hash
 }
 
 impl Identity {
@@ -186,4 +200,20 @@ fn reached_at(
 ) -> Result<SocketAddr, IdentityError> {
     let bound = listeners.address(plane).map_err(IdentityError::Port)?;
     Ok(SocketAddr::new(address, port.unwrap_or(bound.port())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_shortened_the_same_way_each_time_and_stay_apart() {
+        assert_eq!(shortened("n".repeat(63)), "n".repeat(63));
+        let pod = |end: &str| format!("{}{end}", "a-workflow-step.".repeat(15));
+        let (one, other) = (shortened(pod("-1")), shortened(pod("-2")));
+        assert_eq!(one, shortened(pod("-1")));
+        assert_ne!(one, other);
+        assert_eq!((one.len(), &one[..46]), (63, &pod("")[..46]));
+        assert!(shortened("é".repeat(60)).len() <= 63);
+    }
 }

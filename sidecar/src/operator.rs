@@ -1,6 +1,7 @@
 //! The operator as this process reaches it: connections secured by `net` for the calls that `registry` makes.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -23,6 +24,12 @@ impl Dial for OperatorDial {
     }
 }
 
+/// The address of the operator's Service, as injection puts it into the pod beside the name in `registry.url`. One that
+/// can't be read is none: the name is there.
+fn service_address() -> Option<IpAddr> {
+    std::env::var("SIDEGRID_OPERATOR_SERVICE_HOST").ok()?.parse().ok()
+}
+
 /// The registry and the trust that `settings` name; nothing is connected yet. Calls run on `runtime`.
 ///
 /// # Errors
@@ -33,7 +40,7 @@ pub(crate) fn reach(settings: &Settings, runtime: Handle) -> io::Result<(Arc<dyn
         || io::Error::new(io::ErrorKind::InvalidInput, "give registry.url, registry.authority and registry.token");
     let (host, port) = set.endpoint().ok_or_else(missing)?;
     let (authority, token) = (set.authority.clone().ok_or_else(missing)?, set.token.clone().ok_or_else(missing)?);
-    let client = OperatorClient::new(host, port, authority)?;
+    let client = OperatorClient::with_address(host, port, service_address(), authority)?;
     let dial = |shows_leaf| Arc::new(OperatorDial { client: client.clone(), shows_leaf });
     let bracketed = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let registry = OperatorRegistry::new(

@@ -26,8 +26,14 @@ func TestBadCacheClustersAreRefused(t *testing.T) {
 		{"too many owners", "x", withCache(`{"owners":65}`), "owners"},
 		{"owners of a replicated cache", "x", withCache(`{"mode":"replicated","owners":2}`), "owners"},
 		{"an unknown mode", "x", withCache(`{"mode":"scattered"}`), "mode"},
-		{"a bad time to live", "x", withCache(`{"ttl":"soon"}`), "ttl"},
+		{"a bad time to live", "x", withCache(`{"ttl":"soon"}`), "such as 30m"},
 		{"bad bytes", "x", withCache(`{"maxBytes":"many"}`), "maxBytes"},
+		{"a time without a unit", "x", withCache(`{"ttl":30}`), "ttl"},
+		{"bytes of thousandths", "x", withCache(`{"maxBytes":"64m"}`), "maxBytes"},
+		{"memory in a unit that Kubernetes lacks", "x", `{"caches":{"c":{}},"sidecar":{"resources":{"limits":{"memory":"512MB"}}}}`, "spec.sidecar.resources.limits[memory]"},
+		{"a request above its limit", "x", `{"caches":{"c":{}},"sidecar":{"resources":{"requests":{"memory":"512Mi"},"limits":{"memory":"256Mi"}}}}`, "limits.memory"},
+		{"a resource that isn't one", "x", `{"caches":{"c":{}},"sidecar":{"resources":{"requests":{"memroy":"512Mi"}}}}`, "spec.sidecar.resources.requests"},
+		{"root", "x", `{"caches":{"c":{}},"sidecar":{"runAsUser":0}}`, "runAsUser"},
 		{"an unknown word for full", "x", withCache(`{"maxEntries":1,"whenFull":"explode"}`), "whenFull"},
 		{"one port for two", "x", `{"caches":{"c":{}},"network":{"dataPort":7080}}`, "dataPort"},
 		{"port 0", "x", `{"caches":{"c":{}},"network":{"dataPort":0}}`, "dataPort"},
@@ -44,6 +50,10 @@ func TestBadCacheClustersAreRefused(t *testing.T) {
 	// What is right is taken, or the cases above would show nothing.
 	good := cacheCluster("good", withCache(`{"mode":"distributed","owners":3,"ttl":"30m","maxBytes":"64MiB","whenFull":"reject"}`))
 	s.must(s.kube.Apply(s.ctx, s.name, good))
+	for _, cache := range []string{`{"ttl":"1h30m","maxBytes":"64Mi"}`, `{"maxBytes":67108864}`, `{"maxBytes":"1.5Gi"}`} {
+		_, err := s.kube.Run(s.ctx, cacheCluster("also-good", withCache(cache)), "create", "--dry-run=server", "--filename=-", "--namespace="+s.name)
+		s.must(err)
+	}
 
 	// The grid can't change what is already spread over members.
 	for what, spec := range map[string]string{

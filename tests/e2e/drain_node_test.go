@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"example.com/sidegrid/e2e/kube"
 )
@@ -116,6 +117,69 @@ func TestGuardKeepsMoreThanOneFromGoing(t *testing.T) {
 	if !errors.As(err, &failed) || !contains(failed.Said, "disruption budget") {
 		t.Errorf("the second eviction was answered: %v", err)
 	}
+}
+
+// TestDrainTakesAsLongAsItsReplacements: of a node with several members, none of which waits for a number that lags behind.
+func TestDrainTakesAsLongAsItsReplacements(t *testing.T) {
+	w := startWeb(newSpace(t, "drain-many", faultWarnings), 10)
+	w.run("scale", "deployment/web", "--replicas=9")
+	w.use(w.settled("web", 9))
+	w.guarded(8)
+	on := map[string]int{}
+	for _, pod := range w.pods {
+		on[pod.Spec.NodeName]++
+	}
+	node := w.pods[0].Spec.NodeName
+	t.Cleanup(func() {
+		if _, err := w.kube.Run(context.Background(), "", "uncordon", node); err != nil {
+			t.Error(err)
+		}
+	})
+	// A minute for each member but the first was what it took.
+	if on[node] < 2 {
+		t.Fatalf("%s has %d members: nothing would be shown", node, on[node])
+	}
+	limit := time.Duration(on[node]-1) * 50 * time.Second
+	ctx, cancel := context.WithTimeout(w.ctx, limit)
+	defer cancel()
+	_, err := w.kube.RunFor(ctx, "", "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", fmt.Sprintf("--timeout=%ds", int(limit.Seconds())))
+	w.must(err)
+	w.run("uncordon", node)
+	w.run("scale", "deployment/web", "--replicas=3")
+	w.guarded(2)
+}
+
+// TestCrashingAppsHoldNoDrainUp: their pods never are ready, and their members are well.
+func TestCrashingAppsHoldNoDrainUp(t *testing.T) {
+	s := newSpace(t, "drain-crashing", faultWarnings)
+	s.example("sessions/kubernetes.yaml", "          image: sidegrid.dev/sessions:0.1.0\n",
+		"          image: sidegrid.dev/sessions:0.1.0\n          args: [no-such-command]\n")
+	var node string
+	s.until(startLimit, "three members", func(ctx context.Context) error {
+		cluster, err := s.cacheCluster(ctx, "web")
+		if err != nil {
+			return err
+		}
+		members := 0
+		for _, member := range cluster.Status.Members {
+			if member.State == "Member" {
+				members, node = members+1, member.Node
+			}
+		}
+		if members != 3 {
+			return fmt.Errorf("there are %d", members)
+		}
+		return nil
+	})
+	t.Cleanup(func() {
+		if _, err := s.kube.Run(context.Background(), "", "uncordon", node); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(s.ctx, rolloutLimit)
+	defer cancel()
+	_, err := s.kube.RunFor(ctx, "", "drain", node, "--ignore-daemonsets", "--delete-emptydir-data", fmt.Sprintf("--timeout=%ds", int(rolloutLimit.Seconds())))
+	s.must(err)
 }
 
 // evict asks for an eviction, as a drain does.

@@ -6,6 +6,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 /// Rule on the whole object: the settings ConfigMap is named `<name>-sidegrid`, and labels hold 63 characters.
@@ -79,9 +80,103 @@ pub fn fixed(field: &str) -> Value {
     }])
 }
 
-/// Takes away what API servers warn of: formats that Kubernetes doesn't know, such as `uint16`. The bounds beside
-/// them say all that they say.
+/// Whole numbers, each with its unit, and not all of them nothing.
+const TTL: &str = "self.matches('^([0-9]+(ms|s|m|h|d))+$') && self.matches('[1-9]')";
+/// A number that is more than nothing, whole or with a fraction, and a unit. Not a rule: what may also be a number counts as
+/// a text without bound where the API server reckons what rules cost, and a rule for each of 64 caches is too dear then.
+const MAX_BYTES: &str = r"^([0-9]*[1-9][0-9]*([.][0-9]+)?|0+[.][0-9]*[1-9][0-9]*)(B|k|K|M|G|T|Ki|Mi|Gi|Ti|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?$";
+const QUANTITY: &str =
+    "type(self) != string ? self >= 0 : isQuantity(self) && !quantity(self).isLessThan(quantity('0'))";
+const RESOURCE_NAMES: &str = "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || \
+     name.startsWith('hugepages-') || name.contains('/'))";
+
+/// Schema of a cache's `ttl`.
+pub fn ttl(_: &mut SchemaGenerator) -> Schema {
+    let message = "ttl: give whole numbers, each with a unit (ms, s, m, h or d), such as 30m or 1h30m";
+    schema(json!({
+        "type": "string",
+        "nullable": true,
+        "maxLength": 32,
+        "x-kubernetes-validations": [{"rule": TTL, "message": message}],
+    }))
+}
+
+/// Schema of a cache's `maxBytes`.
+pub fn max_bytes(_: &mut SchemaGenerator) -> Schema {
+    schema(json!({
+        "x-kubernetes-int-or-string": true,
+        "nullable": true,
+        "maxLength": 24,
+        "minimum": 1,
+        "pattern": MAX_BYTES,
+    }))
+}
+
+/// Schema of the sidecar's resources: a quantity that Kubernetes would refuse in the pod is refused here, where the user
+/// wrote it and by its path.
+pub fn resources(_: &mut SchemaGenerator) -> Schema {
+    let pairs = ["cpu", "memory", "ephemeral-storage"].map(not_above);
+    let quantities = |about: &str| {
+        json!({
+            "type": "object",
+            "description": about,
+            "maxProperties": 8,
+            "additionalProperties": {
+                "x-kubernetes-int-or-string": true,
+                "maxLength": 32,
+                "x-kubernetes-validations": [{
+                    "rule": QUANTITY,
+                    "message": "give a quantity of Kubernetes, such as 512Mi of memory or 500m of CPU",
+                }],
+            },
+            "x-kubernetes-validations": [{
+                "rule": RESOURCE_NAMES,
+                "message": "name cpu, memory, ephemeral-storage, hugepages-SIZE or a resource with a domain",
+            }],
+        })
+    };
+    schema(json!({
+        "type": "object",
+        "nullable": true,
+        "properties": {
+            "requests": quantities("What is set aside for it on its node, such as `{cpu: 100m, memory: 128Mi}`."),
+            "limits": quantities("What it may use at most, such as `{memory: 512Mi}`. By default no limit."),
+        },
+        "x-kubernetes-validations": pairs,
+    }))
+}
+
+/// The rule that the request of a resource is not above its limit, where both are texts; what is left is checked with the
+/// other settings.
+fn not_above(kind: &str) -> Value {
+    let both = ["requests", "limits"].map(|side| {
+        let value = format!("self.{side}['{kind}']");
+        (
+            format!(
+                "!has(self.{side}) || !('{kind}' in self.{side}) || type({value}) != string || !isQuantity({value})"
+            ),
+            format!("quantity({value})"),
+        )
+    });
+    let [(no_request, request), (no_limit, limit)] = both;
+    json!({
+        "rule": format!("{no_request} || {no_limit} || {request}.compareTo({limit}) <= 0"),
+        "message": format!("requests.{kind}: may not be above limits.{kind}: lower it, or raise the limit"),
+    })
+}
+
+fn schema(value: Value) -> Schema {
+    // An object is always a schema; nothing would be checked otherwise, which the tests of the schema see.
+    Schema::try_from(value).unwrap_or_default()
+}
+
+/// Takes away what API servers warn of, formats that Kubernetes doesn't know, such as `uint16` (the bounds beside them
+/// say all that they say), and joins the lines of descriptions, which break where the source does.
 pub fn tidy(schema: &mut JSONSchemaProps) {
+    if let Some(text) = &mut schema.description {
+        let paragraphs = text.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+        *text = paragraphs.collect::<Vec<_>>().join("\n\n");
+    }
     if schema.format.as_ref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
     }
@@ -95,5 +190,7 @@ pub fn tidy(schema: &mut JSONSchemaProps) {
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
         tidy(values);
+        // `kubectl explain` shows it after the map's own.
+        values.description = None;
     }
 }

@@ -27,6 +27,7 @@ pub struct CacheClusterStatus {
     pub caches: Vec<CacheStatus>,
     /// `Ready`, `Degraded`, `Rebalancing`, `CertificatesReady`, `InjectionReady`, `SettingsCurrent`,
     /// `EvictionGuarded`.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

@@ -16,8 +16,7 @@ fn pod(state: &Value) -> Value {
         "status": {"initContainerStatuses": [
             {"name": "other", "image": "", "imageID": "", "ready": false, "restartCount": 0,
              "state": {"terminated": {"exitCode": 0, "finishedAt": "2026-11-24T18:00:00Z"}}},
-            {"name": "sidegrid", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
-             "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-11-24T16:00:00Z"}}},
+            {"name": "sidegrid", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state},
         ]},
     })
 }
@@ -46,6 +45,34 @@ fn only_a_known_end_of_the_sidecar_itself_proves() {
     }
     let failed = json!({"metadata": {"name": "web-1"}, "status": {"phase": "Failed"}});
     assert_eq!(ended(&serde_json::from_value::<Pod>(failed).unwrap()), None);
+}
+
+/// A crash loop: the container waits, or runs again, and only its last state says that it ended.
+#[test]
+fn an_earlier_end_proves_what_had_started_before_it() {
+    let end_of = |state: Value, last: Value| {
+        let mut pod = pod(&state);
+        pod["status"]["initContainerStatuses"][1]["lastState"] = last;
+        ended(&serde_json::from_value::<Pod>(pod).unwrap()).map(|ended| ended.at)
+    };
+    let waiting = || json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    assert_eq!(end_of(waiting(), terminated()), Some(AT));
+    assert_eq!(end_of(json!({"running": {"startedAt": "2026-11-24T17:00:09Z"}}), terminated()), Some(AT));
+    assert_eq!(end_of(json!({}), terminated()), Some(AT));
+    let earlier = json!({"terminated": {"exitCode": 1, "finishedAt": "2026-11-24T16:00:00Z"}});
+    assert_eq!(end_of(terminated(), earlier), Some(AT), "the latest end counts");
+    // Made up: the node has lost sight of it.
+    let made_up = json!({"terminated": {"exitCode": 255, "reason": "Unknown", "finishedAt": "2026-11-24T17:00:00Z"}});
+    assert_eq!(end_of(waiting(), made_up.clone()), None);
+    assert_eq!(end_of(made_up, terminated()), None, "the end that counts is not known");
+
+    let mut document = document_of(&[1, 2], 4);
+    let looping = Ended { at: AT, ..of(&terminated()).unwrap() };
+    // The incarnation that was begun after that end may run.
+    document.view.members[0].incarnation = AT + 1;
+    assert_eq!(proved(&document, &looping), None);
+    document.view.members[0].incarnation = AT - 1;
+    assert!(proved(&document, &looping).unwrap().proofs.contains_key(&MemberId(1)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::DeleteParams;
 use kube::runtime::controller::Action;
 use kube::{Api, Resource};
@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::error::ReconcileError;
 use super::events::Reason;
-use super::{Target, certified, fault_of, pods, steps};
-use crate::names::{FINALIZER, authority_secret, document_config_map};
+use super::{Fetched, Target, certified, fault_of, fetch, steps};
+use crate::names::{CLUSTER_LABEL, FINALIZER, authority_secret, document_config_map};
 use crate::status::{ConditionReason, Fact, is_finished, is_injected};
 
 /// Pods' ends are watched; this is for a watch that missed one.
@@ -24,15 +24,17 @@ pub(super) async fn step(target: &Target<'_>) -> Result<Action, ReconcileError> 
     if !finalizers.iter().any(|f| f == FINALIZER) {
         return Ok(Action::await_change());
     }
-    let pods = pods(target).await?;
-    let left = pods.iter().filter(|p| is_injected(p) && !is_finished(p)).count();
+    let fetched = fetch(target).await?;
+    let left = fetched.pods.iter().filter(|p| is_injected(p) && !is_finished(p)).count();
     let events = &target.context.events;
     let about = target.cluster.object_ref(&());
     if left > 0 {
-        let note =
-            format!("{left} pods with the sidecar still run; authority and document are kept until they are gone");
+        let note = format!(
+            "{left} pods with the sidecar still run; authority and document are kept until they are gone. Their workloads \
+             can't replace a pod from now on: scale them down, or take the label {CLUSTER_LABEL} off their templates"
+        );
         events.tell(&about, Reason::WaitingForPods, note).await;
-        return remain(target, &pods).await;
+        return remain(target, &fetched).await;
     }
     let (client, own_ns) = (&target.context.client, &target.context.own_ns);
     // The document first: an authority without a document is where every cluster begins, a document without an
@@ -48,7 +50,7 @@ pub(super) async fn step(target: &Target<'_>) -> Result<Action, ReconcileError> 
 }
 
 /// Keeps what is left as it should be.
-async fn remain(target: &Target<'_>, pods: &[Pod]) -> Result<Action, ReconcileError> {
+async fn remain(target: &Target<'_>, fetched: &Fetched) -> Result<Action, ReconcileError> {
     let guard = steps::unguard(target).await;
     let guarded = match &guard {
         Ok(fact) => fact.clone(),
@@ -61,7 +63,7 @@ async fn remain(target: &Target<'_>, pods: &[Pod]) -> Result<Action, ReconcileEr
         Ok(Some(_)) => certified(None),
         Err(fault) => certified(Some(fault)),
     };
-    steps::status(target, pods, None, certificates, guarded).await?;
+    steps::status(target, fetched, None, certificates, guarded).await?;
     guard?;
     Ok(Action::requeue(AGAIN))
 }

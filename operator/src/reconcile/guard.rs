@@ -1,7 +1,9 @@
 //! The eviction guard: a PodDisruptionBudget that the operator keeps up to date.
 //!
-//! It is lowered late: a StatefulSet's pod is away for a while before it comes back, and a budget that followed at
-//! once would let the next eviction through in between.
+//! Its number follows the pods that Kubernetes counts as healthy, so that one eviction is let through as soon as the one
+//! before has been made up for. It rises at once and falls when the grid has shown that it can do with fewer members:
+//! soon when each is in the view and every copy is filled, late otherwise. So neither a pod whose replacement is on its
+//! way nor one that never serves holds it for long.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,14 +14,33 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::{Selector, SelectorExt};
+use sidegrid_core::document::Document;
 
 use crate::names::{CLUSTER_LABEL, ROLE_LABEL};
-use crate::status::{is_client, is_finished, is_injected};
+use crate::status::{State, is_client, is_filling, is_finished, is_injected, is_member, is_ready, state};
 
-/// How long fewer pods must have been seen before the budget is lowered.
+/// How long fewer pods must have been seen before the budget is lowered, while each that is there is a member and every
+/// copy is filled: longer than a StatefulSet takes to make a pod anew.
+pub const LOWER_SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// How long otherwise.
 pub const LOWER_AFTER: Duration = Duration::from_secs(60);
+/// How long pods that are not ready are kept from eviction, as others are, while copies are being filled.
+pub const HOLD_UNREADY: Duration = Duration::from_secs(60);
 /// Annotation of the budget: since when, in seconds of Unix time, fewer pods have been seen.
 pub const LOWER_SINCE: &str = "sidegrid.dev/fewer-since";
+
+/// What the guard goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// The pods that bear the cluster's label.
+    pub pods: &'a [Pod],
+    /// The document, as far as it is known.
+    pub document: Option<&'a Document>,
+    /// Since when copies are being filled, by the status before; none: they were not.
+    pub filling_since: Option<Timestamp>,
+    /// The time.
+    pub now: Timestamp,
+}
 
 /// What the budget should say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +49,8 @@ pub struct Budget {
     pub min_available: i32,
     /// Since when fewer pods are seen than it was made for, in seconds of Unix time.
     pub lower_since: Option<i64>,
+    /// Whether pods that are not ready are kept from eviction as well, since copies are being filled.
+    pub holds_unready: bool,
 }
 
 /// The name of a budget of somebody else's that selects one of `pods`; `own` is our own one's name.
@@ -52,39 +75,89 @@ fn is_guarded(pod: &Pod) -> bool {
     is_injected(pod) && counts(pod)
 }
 
-/// Whether Kubernetes counts the pod in the budget: all that its selector matches and that have not finished. A missed
-/// pod is healthy to it, so that a number made of members alone would let it stand in for one that is evicted.
+/// Whether the budget's selector matches the pod and it has not finished.
 fn counts(pod: &Pod) -> bool {
     !is_client(pod) && !is_finished(pod)
 }
 
-/// What the budget should say for `pods` when it says `before`.
+/// Whether a pod on its way out still stands for one that is wanted: until it is gone, where its controller makes the
+/// next one only then. A ReplicaSet replaces a pod as soon as it is told to go, and two would be counted for one.
+fn stands_for_its_successor(pod: &Pod, now: Timestamp) -> bool {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+    let is_replaced_at_once = controllers.any(|owner| ["ReplicaSet", "ReplicationController"].contains(&&*owner.kind));
+    // Past its grace it is on a node that doesn't answer: nobody knows when it will be gone.
+    let overdue = pod.metadata.deletion_timestamp.as_ref().is_some_and(|end| end.0 < now);
+    !is_replaced_at_once && !overdue
+}
+
+/// What the budget should say when it says `before`; `max_unavailable` members may be away at once.
 #[must_use]
-pub fn budget(pods: &[Pod], max_unavailable: u16, before: Option<Budget>, now: Timestamp) -> Budget {
-    // Pods on their way out count until they are gone: their place is taken by then, or known to be empty.
-    let counted = i32::try_from(pods.iter().filter(|p| counts(p)).count()).unwrap_or(i32::MAX);
-    let wanted = counted.saturating_sub(i32::from(max_unavailable)).max(0);
-    let now = now.as_second();
+pub fn budget(sight: &Sight<'_>, max_unavailable: u16, before: Option<Budget>) -> Budget {
+    let wanted = i32::try_from(counted(sight)).unwrap_or(i32::MAX).saturating_sub(i32::from(max_unavailable)).max(0);
+    let holds_unready = holds_unready(sight);
+    let now = sight.now.as_second();
     match before {
         Some(before) if wanted < before.min_available => {
             let since = before.lower_since.filter(|since| *since <= now).unwrap_or(now);
-            let waited = u64::try_from(now - since).unwrap_or(0);
-            if Duration::from_secs(waited) >= LOWER_AFTER {
-                Budget { min_available: wanted, lower_since: None }
-            } else {
-                Budget { min_available: before.min_available, lower_since: Some(since) }
-            }
+            let waited = Duration::from_secs(u64::try_from(now - since).unwrap_or(0));
+            let wait = if is_settled(sight) { LOWER_SETTLED_AFTER } else { LOWER_AFTER };
+            let (min_available, lower_since) =
+                if waited >= wait { (wanted, None) } else { (before.min_available, Some(since)) };
+            Budget { min_available, lower_since, holds_unready }
         }
-        _ => Budget { min_available: wanted, lower_since: None },
+        _ => Budget { min_available: wanted, lower_since: None, holds_unready },
     }
 }
+
+/// Pods that Kubernetes takes for healthy, and those on their way out that stand for one.
+fn counted(sight: &Sight<'_>) -> usize {
+    let counts = |pod: &&Pod| {
+        let goes = pod.metadata.deletion_timestamp.is_some();
+        // Kubernetes counts a missed pod too: a number made of members alone would let it stand in for one.
+        counts(pod) && is_ready(pod) && (!goes || stands_for_its_successor(pod, sight.now))
+    };
+    sight.pods.iter().filter(counts).count()
+}
+
+/// Whether the grid needs nobody else: no pod is on its way out, each that is there is a member that serves, and every copy
+/// is filled.
+fn is_settled(sight: &Sight<'_>) -> bool {
+    let Some(document) = sight.document.filter(|document| !is_filling(document)) else { return false };
+    let mut guarded = sight.pods.iter().filter(|pod| is_guarded(pod));
+    guarded.all(|pod| state(pod, is_member(document, pod), sight.now) == State::Member)
+}
+
+/// Whether two pods that are not ready could take the last copies with them: while copies are being filled, for a while.
+fn holds_unready(sight: &Sight<'_>) -> bool {
+    let waited = sight.filling_since.map_or(0, |since| sight.now.as_second() - since.as_second());
+    sight.document.is_some_and(is_filling) && waited < i64::try_from(HOLD_UNREADY.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// When the budget must be looked at again though nothing changes.
+#[must_use]
+pub fn again(budget: Budget) -> Option<Duration> {
+    let lowered = budget.lower_since.map(|_| LOWER_SETTLED_AFTER);
+    lowered.or_else(|| budget.holds_unready.then_some(HOLD_UNREADY))
+}
+
+/// Pods that are not ready may be evicted whatever the number says: a crashing app holds no drain up, and its sidecar
+/// hands over before it ends.
+const ALWAYS_ALLOW: &str = "AlwaysAllow";
+/// They are kept as others are.
+const IF_HEALTHY_BUDGET: &str = "IfHealthyBudget";
 
 /// What a budget that is there says.
 #[must_use]
 pub fn said(budget: &PodDisruptionBudget) -> Option<Budget> {
     let Some(IntOrString::Int(min_available)) = budget.spec.as_ref()?.min_available else { return None };
     let since = budget.metadata.annotations.as_ref().and_then(|a| a.get(LOWER_SINCE));
-    Some(Budget { min_available, lower_since: since.and_then(|s| s.parse().ok()) })
+    let policy = budget.spec.as_ref()?.unhealthy_pod_eviction_policy.as_deref();
+    Some(Budget {
+        min_available,
+        lower_since: since.and_then(|s| s.parse().ok()),
+        holds_unready: policy != Some(ALWAYS_ALLOW),
+    })
 }
 
 /// The budget's spec for the members of `cluster`: all pods with its label, clients left out.
@@ -95,8 +168,10 @@ pub fn spec(cluster: &str, budget: Budget) -> PodDisruptionBudgetSpec {
         operator: "NotIn".to_owned(),
         values: Some(vec!["client".to_owned()]),
     };
+    let policy = if budget.holds_unready { IF_HEALTHY_BUDGET } else { ALWAYS_ALLOW };
     PodDisruptionBudgetSpec {
         min_available: Some(IntOrString::Int(budget.min_available)),
+        unhealthy_pod_eviction_policy: Some(policy.to_owned()),
         selector: Some(LabelSelector {
             match_labels: Some(BTreeMap::from([(CLUSTER_LABEL.to_owned(), cluster.to_owned())])),
             match_expressions: Some(vec![clients]),
@@ -106,90 +181,4 @@ pub fn spec(cluster: &str, budget: Budget) -> PodDisruptionBudgetSpec {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn pod(labels: Value) -> Pod {
-        let spec = json!({"containers": [], "initContainers": [{"name": "sidegrid"}]});
-        serde_json::from_value(json!({"metadata": {"labels": labels}, "spec": spec})).unwrap()
-    }
-
-    fn members(count: usize) -> Vec<Pod> {
-        vec![pod(json!({"sidegrid.dev/cluster": "web", "app": "shop"})); count]
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[test]
-    fn rises_at_once_and_falls_late() {
-        let first = budget(&members(3), 1, None, at(0));
-        assert_eq!(first, Budget { min_available: 2, lower_since: None });
-        let more = budget(&members(5), 1, Some(first), at(1));
-        assert_eq!(more.min_available, 4);
-        let gone = budget(&members(4), 1, Some(more), at(10));
-        assert_eq!(gone, Budget { min_available: 4, lower_since: Some(10) });
-        assert_eq!(budget(&members(4), 1, Some(gone), at(69)), gone);
-        assert_eq!(budget(&members(5), 1, Some(gone), at(60)), Budget { min_available: 4, lower_since: None });
-        assert_eq!(budget(&members(4), 1, Some(gone), at(70)), Budget { min_available: 3, lower_since: None });
-        assert_eq!(budget(&members(1), 5, None, at(0)).min_available, 0);
-    }
-
-    #[test]
-    fn clients_and_finished_pods_do_not_count() {
-        let mut pods = members(2);
-        pods.push(pod(json!({"sidegrid.dev/cluster": "web", "sidegrid.dev/role": "client"})));
-        let mut finished = members(1).remove(0);
-        finished.status = serde_json::from_value(json!({"phase": "Succeeded"})).unwrap();
-        pods.push(finished);
-        assert_eq!(budget(&pods, 1, None, at(0)).min_available, 1);
-    }
-
-    fn missed() -> Pod {
-        let mut pod = members(1).remove(0);
-        pod.spec.as_mut().unwrap().init_containers = None;
-        pod
-    }
-
-    /// Three members and two pods without the sidecar: Kubernetes counts five healthy ones, and two of five would let all
-    /// members be evicted at once.
-    #[test]
-    fn missed_pods_do_not_stand_in_for_members() {
-        let mut pods = members(3);
-        pods.extend([missed(), missed()]);
-        assert_eq!(budget(&pods, 1, None, at(0)).min_available, 4);
-    }
-
-    #[test]
-    fn another_budget_that_selects_a_member_is_named() {
-        let of = |name: &str, selector: Value| -> PodDisruptionBudget {
-            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"selector": selector}})).unwrap()
-        };
-        let own = of("web-sidegrid", json!({"matchLabels": {"sidegrid.dev/cluster": "web"}}));
-        let stranger = of("db", json!({"matchLabels": {"app": "db"}}));
-        let theirs = of("shop", json!({"matchExpressions": [{"key": "app", "operator": "In", "values": ["shop"]}]}));
-        let everything = of("all", json!({}));
-        let pods = members(1);
-        assert_eq!(other(&[own.clone(), stranger.clone()], "web-sidegrid", &pods), None);
-        assert_eq!(other(&[own, stranger, theirs.clone()], "web-sidegrid", &pods), Some("shop"));
-        assert_eq!(other(&[everything], "web-sidegrid", &pods), Some("all"));
-        assert_eq!(other(std::slice::from_ref(&theirs), "web-sidegrid", &[]), None);
-        assert_eq!(other(&[theirs], "web-sidegrid", &[missed()]), None, "no member is theirs");
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let written = Budget { min_available: 2, lower_since: Some(7) };
-        let mut object = PodDisruptionBudget { spec: Some(spec("web", written)), ..PodDisruptionBudget::default() };
-        object.metadata.annotations = Some(BTreeMap::from([(LOWER_SINCE.to_owned(), "7".to_owned())]));
-        assert_eq!(said(&object), Some(written));
-        let selector = Selector::try_from(object.spec.unwrap().selector.unwrap()).unwrap();
-        let labels = |pod: Pod| pod.metadata.labels.unwrap();
-        assert!(selector.matches(&labels(members(1).remove(0))));
-        let client = pod(json!({"sidegrid.dev/cluster": "web", "sidegrid.dev/role": "client"}));
-        assert!(!selector.matches(&labels(client)));
-    }
-}
+mod tests;

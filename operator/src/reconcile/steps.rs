@@ -10,15 +10,17 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, Preconditions};
 use kube::{Api, Resource};
 use serde_json::json;
+use sidegrid_core::document::Document;
 
 use super::error::ReconcileError;
 use super::events::Reason;
-use super::{MANAGED_BY_LABEL, Target, guard};
+use super::{Fetched, MANAGED_BY_LABEL, Target, guard};
 use crate::crd::CacheCluster;
 use crate::names::{
     AUTHORITY_KEY, CLUSTER_LABEL, FIELD_MANAGER, FINALIZER, MANAGED_BY, SETTINGS_KEY, settings_config_map,
 };
 use crate::status::{ConditionReason, Fact, Seen, State, is_finished, is_injected};
+use crate::webhook::images;
 
 fn applied() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
@@ -73,6 +75,8 @@ fn is_own(target: &Target<'_>, there: &ObjectMeta) -> bool {
 pub(super) async fn settings(target: &Target<'_>) -> Result<(), ReconcileError> {
     let own_ns = &target.context.own_ns;
     crate::settings::check(target.cluster, own_ns).map_err(ReconcileError::Invalid)?;
+    images::check(target.cluster, &target.context.images)
+        .map_err(|problem| ReconcileError::Invalid(format!("{}: {problem}; {}", images::FIELD, images::FIX)))?;
     let serving = crate::serving::ensure(&target.context.client, own_ns).await?;
     let maps: Api<ConfigMap> = Api::namespaced(target.context.client.clone(), target.namespace);
     let name = settings_config_map(target.name);
@@ -105,7 +109,11 @@ pub(super) struct Guarded {
 }
 
 /// Keeps the budget, or takes it away while somebody else's selects the pods.
-pub(super) async fn guard(target: &Target<'_>, pods: &[Pod]) -> Result<Guarded, ReconcileError> {
+pub(super) async fn guard(
+    target: &Target<'_>,
+    pods: &[Pod],
+    document: Option<&Document>,
+) -> Result<Guarded, ReconcileError> {
     let budgets: Api<PodDisruptionBudget> = Api::namespaced(target.context.client.clone(), target.namespace);
     let name = settings_config_map(target.name);
     let all =
@@ -121,7 +129,11 @@ pub(super) async fn guard(target: &Target<'_>, pods: &[Pod]) -> Result<Guarded, 
     }
     let before = there.and_then(guard::said);
     let max = target.cluster.spec.disruption.max_unavailable;
-    let budget = guard::budget(pods, max, before, Timestamp::now());
+    let conditions = target.cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let filling = conditions.iter().find(|c| c.type_ == "Rebalancing" && c.status == "True");
+    let filling_since = filling.map(|condition| condition.last_transition_time.0);
+    let sight = guard::Sight { pods, document, filling_since, now: Timestamp::now() };
+    let budget = guard::budget(&sight, max, before);
     if before != Some(budget) {
         let since = budget.lower_since.map(|s| BTreeMap::from([(guard::LOWER_SINCE.to_owned(), s.to_string())]));
         let object = PodDisruptionBudget {
@@ -134,8 +146,12 @@ pub(super) async fn guard(target: &Target<'_>, pods: &[Pod]) -> Result<Guarded, 
             .await
             .map_err(ReconcileError::api("applying the PodDisruptionBudget"))?;
     }
-    let says = format!("PodDisruptionBudget {name} keeps {} pods from eviction", budget.min_available);
-    let again = budget.lower_since.map(|_| guard::LOWER_AFTER);
+    let again = guard::again(budget);
+    if target.had_no_members() && document.is_none() {
+        let fact = Fact::unknown(ConditionReason::NoMembers, "no member has joined yet: there is nobody to guard");
+        return Ok(Guarded { fact, again });
+    }
+    let says = format!("PodDisruptionBudget {name} keeps {} ready pods from eviction", budget.min_available);
     Ok(Guarded { fact: Fact::yes(ConditionReason::Guarded, says), again })
 }
 
@@ -205,22 +221,16 @@ pub(super) async fn missed(target: &Target<'_>, pods: &[Pod]) {
 /// Tells the status, when it changed.
 pub(super) async fn status(
     target: &Target<'_>,
-    pods: &[Pod],
+    fetched: &Fetched,
     settings_fault: Option<Fact>,
     certificates: Fact,
     guard: Fact,
 ) -> Result<(), ReconcileError> {
-    let (document, document_fault) = match target.context.documents.read(target.uid).await {
-        Ok(document) => (document, None),
-        // No authority means no document, and the condition of certificates says so.
-        Err(crate::document::DocumentError::UnknownCluster(_)) if target.had_no_members() => (None, None),
-        Err(fault) => (None, Some(fault.to_string())),
-    };
     let seen = Seen {
         cluster: target.cluster,
-        document: document.as_ref(),
-        document_fault,
-        pods,
+        document: fetched.document.as_ref(),
+        document_fault: fetched.document_fault.clone(),
+        pods: &fetched.pods,
         settings_fault,
         webhook_fault: target.context.webhook.borrow().fault(),
         certificates,

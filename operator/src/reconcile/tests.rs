@@ -83,7 +83,7 @@ impl Server {
                     return (200, there.clone());
                 }
                 let name = path.rsplit('/').next().unwrap();
-                if !["pods", "poddisruptionbudgets"].contains(&name) {
+                if !["pods", "poddisruptionbudgets", "cacheclusters"].contains(&name) {
                     return missing;
                 }
                 let below = format!("{path}/");
@@ -128,6 +128,7 @@ fn pod(server: &Server, name: &str, injected: bool) {
         "metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}"),
             "labels": {"sidegrid.dev/cluster": "web", "app": "shop"}},
         "spec": {"containers": [], "initContainers": containers},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
     });
     server.put(&format!("{PODS}/{name}"), pod);
 }
@@ -155,9 +156,13 @@ async fn a_cluster_gets_all_that_its_pods_need_and_then_nothing_more() {
     assert!(server.get(&format!("{OWN}/secrets/authority-{UID}")).is_some());
     let budget = server.get(&format!("{BUDGETS}/web-sidegrid")).unwrap();
     assert_eq!(budget["spec"]["minAvailable"], 2);
+    assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow");
     assert_eq!(condition(&server, "Ready"), "False MembersMissing");
     assert_eq!(condition(&server, "CertificatesReady"), "True AuthorityReady");
-    assert_eq!(condition(&server, "EvictionGuarded"), "True Guarded");
+    // No member has ever been: nothing is known to be well, or guarded.
+    for (kind, reason) in [("EvictionGuarded", "NoMembers"), ("Degraded", "NoView"), ("Rebalancing", "NoView")] {
+        assert_eq!(condition(&server, kind), format!("Unknown {reason}"));
+    }
     assert!(!server.changes().is_empty());
     reconcile(server.cluster(), context).await.unwrap();
     assert_eq!(server.changes(), Vec::<String>::new(), "a second time changes nothing");
@@ -200,6 +205,13 @@ async fn what_can_not_be_given_is_said_and_nothing_of_others_is_overwritten() {
     assert_ne!(action, Action::await_change());
     assert_eq!(condition(&server, "Ready"), "False InvalidSettings");
     assert_eq!(server.reasons(), ["CacheCluster InvalidSettings"]);
+
+    let server = self::server(json!({"sessions": {}}));
+    let mut foreign = server.get(&format!("{CLUSTERS}/web")).unwrap();
+    foreign["spec"]["sidecar"] = json!({"image": "example.org/miner:1"});
+    server.put(&format!("{CLUSTERS}/web"), foreign);
+    reconcile(server.cluster(), server.context()).await.unwrap();
+    assert_eq!(condition(&server, "Ready"), "False InvalidSettings");
 
     let server = self::server(json!({"sessions": {}}));
     let theirs = json!({"metadata": {"name": "web-sidegrid", "namespace": "shop"}, "data": {"mine": "yes"}});
@@ -282,4 +294,28 @@ async fn each_change_of_the_webhooks_standing_looks_at_all_again() {
     assert_eq!(futures::poll!(seen.next()), std::task::Poll::Pending);
     drop(stands);
     assert_eq!(futures::poll!(seen.next()), std::task::Poll::Ready(None));
+}
+
+/// One that can't be read, as an older schema may have let it in, is told and keeps no other from being looked after.
+#[tokio::test]
+async fn a_malformed_cluster_stops_nothing() {
+    let server = server(json!({"sessions": {}}));
+    let mut malformed = server.get(&format!("{CLUSTERS}/web")).unwrap();
+    malformed["metadata"]["name"] = json!("odd");
+    malformed["metadata"]["uid"] = json!("00000000-0000-0000-0000-0000000000c2");
+    malformed["spec"]["network"] = json!({"dataPort": "many"});
+    server.put(&format!("{CLUSTERS}/odd"), malformed);
+    let context = server.context();
+    let plain: Api<CacheCluster> = Api::namespaced(server.client(), "shop");
+    assert!(plain.list(&ListParams::default()).await.is_err(), "the list as a whole can't be read");
+    let guarded: Api<Guarded> = Api::namespaced(server.client(), "shop");
+    let mut outcomes = Vec::new();
+    for cluster in guarded.list(&ListParams::default()).await.unwrap().items {
+        let name = cluster.meta().name.clone().unwrap();
+        let done = reconcile_readable(Arc::new(cluster), context.clone()).await;
+        outcomes.push((name, done.map_err(|error| error.class()).err()));
+    }
+    assert_eq!(outcomes, [("odd".to_owned(), Some(Class::Invalid)), ("web".to_owned(), None)]);
+    assert!(server.reasons().contains(&"CacheCluster InvalidSettings".to_owned()));
+    assert_eq!(condition(&server, "CertificatesReady"), "True AuthorityReady");
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::{Seen, State, count, expected, in_view, is_finished, is_injected};
+use super::{Seen, State, count, expected, in_view, is_finished, is_injected, missing};
 use crate::crd::CacheClusterStatus;
 use crate::names::SETTINGS_ANNOTATION;
 use crate::reason::reasons;
@@ -57,6 +57,31 @@ reasons! {
         AllCurrent,
         /// Some were made with others.
         PodsOutdated,
+        /// No member has joined yet.
+        NoView,
+    }
+}
+
+/// Whether what a condition says holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// It does.
+    True,
+    /// It doesn't.
+    False,
+    /// Nothing has been observed that says.
+    Unknown,
+}
+
+impl Truth {
+    /// As in a condition's `status`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Truth::True => "True",
+            Truth::False => "False",
+            Truth::Unknown => "Unknown",
+        }
     }
 }
 
@@ -64,7 +89,7 @@ reasons! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     /// Whether it holds.
-    pub holds: bool,
+    pub truth: Truth,
     /// A stable word.
     pub reason: ConditionReason,
     /// What is the case, and what to do when something is wrong.
@@ -75,13 +100,19 @@ impl Fact {
     /// It holds.
     #[must_use]
     pub fn yes(reason: ConditionReason, message: impl Into<String>) -> Fact {
-        Fact { holds: true, reason, message: message.into() }
+        Fact { truth: Truth::True, reason, message: message.into() }
     }
 
     /// It doesn't.
     #[must_use]
     pub fn no(reason: ConditionReason, message: impl Into<String>) -> Fact {
-        Fact { holds: false, reason, message: message.into() }
+        Fact { truth: Truth::False, reason, message: message.into() }
+    }
+
+    /// Nobody knows yet.
+    #[must_use]
+    pub fn unknown(reason: ConditionReason, message: impl Into<String>) -> Fact {
+        Fact { truth: Truth::Unknown, reason, message: message.into() }
     }
 }
 
@@ -95,7 +126,7 @@ pub(super) fn conditions(
     let facts = [
         ("Ready", ready(seen, status)),
         ("Degraded", degraded(seen, status)),
-        ("Rebalancing", self::rebalancing(rebalancing)),
+        ("Rebalancing", self::rebalancing(seen, rebalancing)),
         ("CertificatesReady", seen.certificates.clone()),
         ("InjectionReady", injection(seen, status)),
         ("SettingsCurrent", settings_current(seen)),
@@ -106,7 +137,7 @@ pub(super) fn conditions(
 }
 
 fn condition(kind: &str, fact: Fact, generation: Option<i64>, before: &[Condition], now: Timestamp) -> Condition {
-    let status = if fact.holds { "True" } else { "False" };
+    let status = fact.truth.as_str();
     let same = before.iter().find(|c| c.type_ == kind && c.status == status);
     Condition {
         type_: kind.to_owned(),
@@ -121,8 +152,11 @@ fn condition(kind: &str, fact: Fact, generation: Option<i64>, before: &[Conditio
 fn ready(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
     let (inside, expected) = (in_view(&status.members), expected(&status.members));
     if is_being_deleted(seen) {
-        let says =
-            format!("it is being deleted and goes with its last pod; {inside} of {expected} members are in the view");
+        let says = format!(
+            "it is being deleted and goes with its last pod; {inside} of {expected} members are in the view. Scale their \
+             workloads down or take the label off them, which can't replace a pod from now on; to keep the cache, make the \
+             CacheCluster anew once it has gone"
+        );
         return Fact::no(ConditionReason::Deleting, says);
     }
     if let Some(fault) = &seen.settings_fault {
@@ -136,11 +170,19 @@ fn ready(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
         let name = seen.cluster.metadata.name.as_deref().unwrap_or_default();
         return Fact::no(
             ConditionReason::NoMembers,
-            format!("no pod is a member; label pods of this namespace with {label}: {name}"),
+            format!(
+                "there is no pod with the label {label}: {name}. Put it on the pods of a workload of this namespace \
+                 (spec.template.metadata.labels). Where it is there already, pods were asked for and none came to be: the \
+                 events of the ReplicaSet, StatefulSet or Job say why; for a quota or limit range set \
+                 spec.sidecar.resources here"
+            ),
         );
     }
     if inside < expected {
-        return Fact::no(ConditionReason::MembersMissing, format!("{inside} of {expected} members are in the view"));
+        let why = missing::told(&status.members, seen.pods);
+        let why = if why.is_empty() { why } else { format!(": {why}") };
+        let says = format!("{inside} of {expected} members are in the view{why}");
+        return Fact::no(ConditionReason::MembersMissing, says);
     }
     Fact::yes(ConditionReason::AllMembersJoined, format!("all {inside} members are in view {}", status.view))
 }
@@ -159,6 +201,9 @@ fn degraded(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
             format!("{gone} members of the view do not run, are not ready, or are out of reach"),
         );
     }
+    if seen.document.is_none() {
+        return no_view();
+    }
     let segments = status.segments;
     if segments.under_replicated > 0 {
         let (under, total) = (segments.under_replicated, segments.total);
@@ -171,7 +216,18 @@ fn degraded(seen: &Seen<'_>, status: &CacheClusterStatus) -> Fact {
     Fact::no(ConditionReason::FullyReplicated, "every segment has all its copies")
 }
 
-fn rebalancing(is: bool) -> Fact {
+/// Before the first member there is nothing to observe.
+fn no_view() -> Fact {
+    Fact::unknown(ConditionReason::NoView, "no member has joined yet")
+}
+
+fn rebalancing(seen: &Seen<'_>, is: bool) -> Fact {
+    if seen.document.is_none() {
+        return match &seen.document_fault {
+            Some(fault) => Fact::unknown(ConditionReason::DocumentUnknown, fault.clone()),
+            None => no_view(),
+        };
+    }
     if is {
         Fact::yes(ConditionReason::CopiesBeingFilled, "copies of segments are being filled")
     } else {

@@ -60,6 +60,19 @@ pub fn is_finished(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Whether Kubernetes takes the pod for healthy.
+#[must_use]
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Whether the pod's sidecar is in the document's view.
+#[must_use]
+pub fn is_member(document: &Document, pod: &Pod) -> bool {
+    document.view.members.iter().any(|member| is_of(member, pod))
+}
+
 /// How a pod that has not finished stands to the grid, as far as the platform can see. A sidecar that was told to serve
 /// and is not ready may be one that refuses: it counts as out of reach.
 #[must_use]
@@ -92,7 +105,7 @@ fn is_on_silent_node(pod: &Pod) -> bool {
     !gates && is("Ready", "False") && is("ContainersReady", "True")
 }
 
-fn sidecar(pod: &Pod) -> Option<&ContainerStatus> {
+pub(super) fn sidecar(pod: &Pod) -> Option<&ContainerStatus> {
     let all = pod.status.as_ref()?.init_container_statuses.as_ref()?;
     all.iter().find(|c| c.name == CONTAINER)
 }

@@ -249,6 +249,9 @@ fn nothing_yet_and_nothing_known_are_different() {
     let status = tell(&both(), None, &[], 0);
     assert_eq!((status.view, status.ready.as_str()), (0, "0/0"));
     assert_eq!(says(&status, "Ready"), "False NoMembers");
+    assert!(message(&status, "Ready").contains("spec.sidecar.resources"), "{}", message(&status, "Ready"));
+    assert_eq!(says(&status, "Degraded"), "Unknown NoView");
+    assert_eq!(says(&status, "Rebalancing"), "Unknown NoView");
     let mut cluster = both();
     cluster.status = Some(tell(&cluster, Some(&document(&["eu/a/n0", "eu/b/n1"])), &[pod(0), pod(1)], 0));
     let fault = Some("ConfigMap document-u is missing".into());
@@ -257,6 +260,50 @@ fn nothing_yet_and_nothing_known_are_different() {
     assert_eq!((told.view, told.ready.as_str(), told.members.len()), (7, "2/2", 2), "what was known is told on");
     assert_eq!(says(&told, "Ready"), "False DocumentUnknown");
     assert_eq!(says(&told, "Degraded"), "True DocumentUnknown");
+    assert_eq!(says(&told, "Rebalancing"), "Unknown DocumentUnknown");
+}
+
+#[test]
+fn which_member_is_missing_and_why_is_in_the_message() {
+    let document = document(&["eu/a/n0"]);
+    let with = |id: u64, status: serde_json::Value| {
+        let mut pod = pod(id);
+        pod.status = serde_json::from_value(status).unwrap();
+        pod
+    };
+    let sidecar = |state: serde_json::Value, last: serde_json::Value| {
+        json!({"initContainerStatuses": [{
+            "name": "sidegrid", "image": "", "imageID": "", "ready": false, "restartCount": 1, "state": state,
+            "lastState": last,
+        }]})
+    };
+    let unplaced = json!({"conditions": [
+        {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available: 3 Insufficient memory."},
+    ]});
+    let ended =
+        json!({"terminated": {"exitCode": 64, "reason": "Error", "message": "a line\nnetwork.dataPort: is taken"}});
+    let pods = [
+        pod(0),
+        with(1, unplaced),
+        with(2, sidecar(json!({"waiting": {"reason": "CrashLoopBackOff"}}), ended)),
+        with(3, sidecar(json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}), json!({}))),
+        with(4, json!({})),
+        with(5, json!({})),
+    ];
+    let told = |pods: &[Pod]| message(&tell(&both(), Some(&document), pods, 0), "Ready");
+    assert_eq!(
+        told(&pods),
+        "1 of 6 members are in the view: web-1: it has no node: 0/3 nodes are available: 3 Insufficient memory.; \
+         web-2: its sidecar ended with code 64 (Error): a line network.dataPort: is taken; \
+         web-3: its sidecar waits, ImagePullBackOff: no such image; 2 more"
+    );
+    assert_eq!(
+        told(&pods[4..]),
+        "0 of 3 members are in the view: web-0: its pod is gone; \
+         web-4: its sidecar is starting; web-5: its sidecar is starting"
+    );
+    let long = json!({"terminated": {"exitCode": 1, "message": "x".repeat(9_000)}});
+    assert!(told(&[pod(0), with(1, sidecar(long, json!({})))]).len() < 400, "what a container says is bounded");
 }
 
 #[test]
@@ -379,6 +426,7 @@ fn a_cluster_that_is_being_deleted_is_not_told_as_ready_and_nobody_is_asked_to_r
     let status = tell(&cluster, Some(&document), &[pod(0), pod(1)], 0);
     assert_eq!((says(&status, "Ready"), status.ready.as_str()), ("False Deleting".to_owned(), "2/3"));
     assert!(message(&status, "Ready").contains("2 of 3 members"));
+    assert!(message(&status, "Ready").contains("Scale their workloads down"), "it says what to do");
     assert_eq!(says(&status, "InjectionReady"), "False Deleting");
     assert_eq!(says(&status, "Degraded"), "True MembersMissing");
     assert!(!message(&status, "SettingsCurrent").contains("restart"));

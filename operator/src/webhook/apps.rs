@@ -11,12 +11,17 @@ const URL_VARIABLE: &str = "SIDEGRID_URL";
 /// Tells the app the cache API's Unix socket.
 const SOCKET_VARIABLE: &str = "SIDEGRID_SOCKET";
 
-/// Tells the app's containers, and other native sidecars, where the cache API is, unless they have been told; with
-/// `shares_socket` they get its socket as well.
+/// Tells every container that may use the cache where its API is, unless it has been told; with `shares_socket` it gets
+/// the API's socket as well. Those are the regular containers, other native sidecars, and plain init containers that
+/// start after the sidecar: the kubelet starts them once its startup probe has passed.
 pub(super) fn tell(spec: &mut PodSpec, cluster: &CacheCluster, shares_socket: bool) {
-    let init = spec.init_containers.iter_mut().flatten();
-    let sidecars = init.filter(|container| checks::is_native_sidecar(container));
-    for app in spec.containers.iter_mut().chain(sidecars).filter(|container| container.name != names::CONTAINER) {
+    let ours = spec.init_containers.iter().flatten().position(checks::is_ours);
+    let init = spec.init_containers.iter_mut().flatten().enumerate();
+    // Before the first injection the sidecar isn't in the list yet; it will be the first.
+    let serves = |index: usize| ours.is_none_or(|ours| index > ours);
+    let init = init.filter(|(index, container)| serves(*index) || checks::is_native_sidecar(container));
+    let init = init.map(|(_, container)| container);
+    for app in spec.containers.iter_mut().chain(init).filter(|container| container.name != names::CONTAINER) {
         set(app, URL_VARIABLE, format!("http://127.0.0.1:{}", cluster.spec.sidecar.http.port));
         if shares_socket && mount_socket(app) {
             set(app, SOCKET_VARIABLE, format!("{}/{}", names::APP_SOCKET_FOLDER, names::SOCKET_FILE));

@@ -158,7 +158,9 @@ fn taken_names(spec: &PodSpec) -> Result<(), Refusal> {
             return taken(format!("{field}.name"), &container.name);
         }
     }
-    let ours = [names::RUN_VOLUME.0, names::SOCKET_VOLUME.0, names::CONFIG_VOLUME.0, names::TOKEN_VOLUME.0];
+    let ours =
+        [names::RUN_VOLUME, names::SOCKET_VOLUME, names::CONFIG_VOLUME, names::TOKEN_VOLUME, names::NO_TOKEN_VOLUME];
+    let ours = ours.map(|(name, _)| name);
     for (index, volume) in spec.volumes.iter().flatten().enumerate() {
         if ours.contains(&volume.name.as_str()) {
             return taken(format!("spec.volumes[{index}].name"), &volume.name);

@@ -16,7 +16,7 @@ use crate::names;
 
 /// The program in the image.
 const PROGRAM: &str = "/sidegrid";
-/// User and group in the image.
+/// User in the image.
 const USER: i64 = 65_532;
 /// Life of the sidecar's token in seconds; the kubelet renews it at four fifths.
 const TOKEN_SECONDS: i64 = 3_600;
@@ -50,7 +50,7 @@ pub(super) fn container(
         image_pull_policy: sidecar.image_pull_policy.clone(),
         command: Some(vec![PROGRAM.to_owned()]),
         args: Some(vec!["serve".to_owned()]),
-        env: Some(environment(cluster, role)),
+        env: Some(environment(cluster, settings, role)),
         ports: Some(ports(cluster)),
         resources: resources::sidecar(spec, cluster),
         restart_policy: Some("Always".to_owned()),
@@ -59,13 +59,14 @@ pub(super) fn container(
         // Patient: a process that is only slow does more for its neighbours than one that is started again.
         liveness_probe: Some(probe("/livez", 10, 5, 6)),
         lifecycle: Some(Lifecycle { pre_stop: Some(pre_stop), ..Lifecycle::default() }),
-        security_context: Some(security()),
+        security_context: Some(security(spec, cluster)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(vec![
             mount(names::RUN_VOLUME, false),
             mount(names::SOCKET_VOLUME, false),
             mount(names::CONFIG_VOLUME, true),
             mount(names::TOKEN_VOLUME, true),
+            mount(names::NO_TOKEN_VOLUME, true),
         ]),
         ..Container::default()
     }
@@ -80,16 +81,18 @@ pub(super) fn volumes(cluster: &CacheCluster) -> Vec<Volume> {
         expiration_seconds: Some(TOKEN_SECONDS),
         path: "token".to_owned(),
     };
+    // In memory: they hold sockets and a lock, and a pod with local storage keeps its node from being scaled down.
     let empty = |volume| Volume {
         empty_dir: Some(EmptyDirVolumeSource {
+            medium: Some("Memory".to_owned()),
             size_limit: Some(Quantity(RUN_BYTES.to_owned())),
-            ..EmptyDirVolumeSource::default()
         }),
         ..named(volume)
     };
     vec![
         empty(names::RUN_VOLUME),
         empty(names::SOCKET_VOLUME),
+        empty(names::NO_TOKEN_VOLUME),
         Volume {
             config_map: Some(ConfigMapVolumeSource { name: settings, ..ConfigMapVolumeSource::default() }),
             ..named(names::CONFIG_VOLUME)
@@ -116,7 +119,7 @@ fn drain_seconds(spec: &PodSpec) -> i64 {
 
 /// The ports are fixed with the pod, as its app, probes and reserved ports know them: the settings file may say others
 /// later.
-fn environment(cluster: &CacheCluster, role: Role) -> Vec<EnvVar> {
+fn environment(cluster: &CacheCluster, settings: &InjectSettings, role: Role) -> Vec<EnvVar> {
     let plain =
         |name: &str, value: &str| EnvVar { name: name.to_owned(), value: Some(value.to_owned()), ..EnvVar::default() };
     let field = |name: &str, path: &str| EnvVar {
@@ -127,7 +130,7 @@ fn environment(cluster: &CacheCluster, role: Role) -> Vec<EnvVar> {
         }),
         ..EnvVar::default()
     };
-    vec![
+    let mut variables = vec![
         plain("SIDEGRID_CONFIG", &format!("{}/{}", names::CONFIG_VOLUME.1, names::SETTINGS_KEY)),
         field("SIDEGRID_MEMBER_NAME", "metadata.name"),
         field("SIDEGRID_MEMBER_POD_UID", "metadata.uid"),
@@ -138,7 +141,10 @@ fn environment(cluster: &CacheCluster, role: Role) -> Vec<EnvVar> {
         plain("SIDEGRID_NETWORK_DATA_PORT", &cluster.spec.network.data_port.to_string()),
         plain("SIDEGRID_NETWORK_FAILURE_DETECTION_PORT", &cluster.spec.network.failure_detection_port.to_string()),
         plain("SIDEGRID_HTTP_SOCKET", &format!("{}/{}", names::SOCKET_VOLUME.1, names::SOCKET_FILE)),
-    ]
+    ];
+    // A pod whose resolver doesn't know the cluster's names joins by the address; others by either.
+    variables.extend(settings.service_address.map(|at| plain(names::SERVICE_HOST_VARIABLE, &at.to_string())));
+    variables
 }
 
 /// What others reach. The cache API isn't among them: it listens on the pod's localhost.
@@ -170,17 +176,25 @@ fn probe(path: &str, period_seconds: i32, timeout_seconds: i32, failures: i32) -
     }
 }
 
-/// What the restricted Pod Security Standard asks for, whatever the pod sets for its own containers.
-fn security() -> SecurityContext {
+/// What the restricted Pod Security Standard asks for, and nothing that a policy of the namespace may want otherwise:
+/// user and group are the image's unless the CacheCluster, the pod or the platform gives others.
+fn security(spec: &PodSpec, cluster: &CacheCluster) -> SecurityContext {
+    let sidecar = &cluster.spec.sidecar;
+    let of_pod = spec.security_context.as_ref();
+    // The pod's root would be the sidecar's too, which `runAsNonRoot` keeps from starting.
+    let is_root = of_pod.is_some_and(|context| context.run_as_user == Some(0));
+    let profile = of_pod.and_then(|context| context.seccomp_profile.as_ref());
+    let inherits_profile = profile.is_some_and(|profile| profile.type_ != "Unconfined");
+    let default_profile = || SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() };
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), ..Capabilities::default() }),
         privileged: Some(false),
         read_only_root_filesystem: Some(true),
-        run_as_group: Some(USER),
+        run_as_group: sidecar.run_as_group,
         run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), ..SeccompProfile::default() }),
+        run_as_user: sidecar.run_as_user.or(is_root.then_some(USER)),
+        seccomp_profile: (!inherits_profile).then(default_profile),
         ..SecurityContext::default()
     }
 }

@@ -1,10 +1,12 @@
 //! What injection makes of a pod.
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::{LocalObjectReference, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::refusal::keyed;
-use super::{Refusal, RefusalKind, apps, checks, container, mesh, placement};
+use super::{Refusal, RefusalKind, apps, checks, container, images, mesh, placement};
 use crate::crd::{CacheCluster, PullSecret};
 use crate::names;
 
@@ -13,15 +15,24 @@ use crate::names;
 pub struct InjectSettings {
     /// The sidecar's image where the CacheCluster names none.
     pub image: String,
+    /// Further images that a CacheCluster may name, as [`images::check`] reads them.
+    pub images: Vec<String>,
     /// The operator's version, left in the pod's annotation.
     pub version: String,
+    /// The address of the operator's Service, for pods that can't resolve its name; none: by name alone.
+    pub service_address: Option<IpAddr>,
 }
 
 impl InjectSettings {
     /// Settings of this operator's version, with this default image.
     #[must_use]
     pub fn new(image: impl Into<String>) -> InjectSettings {
-        InjectSettings { image: image.into(), version: env!("CARGO_PKG_VERSION").to_owned() }
+        InjectSettings {
+            image: image.into(),
+            images: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            service_address: None,
+        }
     }
 }
 
@@ -70,6 +81,10 @@ pub fn inject(
         return Err(Refusal::new(RefusalKind::Unreadable, "spec", "is missing", "send a pod"));
     };
     checks::check(pod, spec, cluster)?;
+    if !checks::is_injected(pod) {
+        images::check(cluster, settings)
+            .map_err(|problem| Refusal::new(RefusalKind::ImageNotAllowed, images::FIELD, problem, images::FIX))?;
+    }
     let (role, readiness) = (role(pod)?, readiness(pod)?);
     let is_injected = checks::is_injected(pod);
     let sidecar = container::container(spec, cluster, settings, role, readiness);

@@ -62,8 +62,14 @@ fn members(cluster: &CacheCluster) -> LabelSelector {
 }
 
 /// Keeps the failure-detection port, and others of the sidecar in the ephemeral range, from being taken by an outgoing
-/// connection before the sidecar listens on them again after a restart. What the pod reserves itself stays.
+/// connection before the sidecar listens on them again after a restart. Only where the CacheCluster asks for it or the
+/// pod reserves ports itself: policies older than Kubernetes 1.27 refuse the sysctl, and the sidecar, which starts first
+/// and whose supervisor holds the socket, doesn't need it. What the pod reserves itself stays.
 pub(super) fn reserve_ports(spec: &mut PodSpec, cluster: &CacheCluster) {
+    let own = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
+    if !cluster.spec.network.reserve_ports && !own.into_iter().any(|sysctl| sysctl.name == RESERVED_PORTS) {
+        return;
+    }
     let failure_detection = cluster.spec.network.failure_detection_port;
     let ports = checks::ports(cluster).map(|(port, _)| port);
     let ports = ports.into_iter().filter(|port| *port == failure_detection || EPHEMERAL.contains(port));

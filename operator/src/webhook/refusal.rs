@@ -41,6 +41,8 @@ pub enum RefusalKind {
     PortTaken,
     /// The pod carries the sidecar of another CacheCluster.
     OtherCluster,
+    /// The CacheCluster names an image that the operator doesn't allow.
+    ImageNotAllowed,
 }
 
 impl Refusal {
@@ -59,7 +61,10 @@ impl Refusal {
     pub fn code(&self) -> u16 {
         match self.kind {
             RefusalKind::Unreadable => 400,
-            RefusalKind::NoCluster | RefusalKind::ClusterDeleted | RefusalKind::HostNetwork => 403,
+            RefusalKind::NoCluster
+            | RefusalKind::ClusterDeleted
+            | RefusalKind::HostNetwork
+            | RefusalKind::ImageNotAllowed => 403,
             _ => 422,
         }
     }
@@ -78,6 +83,7 @@ impl Refusal {
             RefusalKind::NameTaken => "name-taken",
             RefusalKind::PortTaken => "port-taken",
             RefusalKind::OtherCluster => "other-cluster",
+            RefusalKind::ImageNotAllowed => "image-not-allowed",
         }
     }
 }

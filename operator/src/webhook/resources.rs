@@ -1,5 +1,5 @@
-//! What the sidecar asks of its node: as much as keeps the pod in its quality-of-service class, and no CPU limit
-//! where that class doesn't need one.
+//! What the sidecar asks of its node: as much as keeps the pod in its quality-of-service class, and limits where each
+//! of the pod's containers has them, as a quota on limits wants. So no CPU limit where the pod is admitted without.
 //!
 //! See <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>.
 
@@ -15,10 +15,16 @@ use crate::crd::CacheCluster;
 const BURSTABLE: (&str, &str) = ("50m", "64Mi");
 /// CPU in a Guaranteed pod, request and limit: more than is asked for elsewhere, since here it is also the bound.
 const GUARANTEED_CPU: &str = "250m";
-/// Memory in a Guaranteed pod beside the bounds of the caches, in MiB.
-const GUARANTEED_BASE_MIB: u64 = 128;
-/// Least memory in a Guaranteed pod, in MiB.
-const GUARANTEED_LEAST_MIB: u64 = 256;
+/// CPU limit in a Burstable pod whose containers all have one.
+const LIMIT_CPU: &str = "500m";
+/// Memory limit beside the bounds of the caches, in MiB.
+const LIMIT_BASE_MIB: u64 = 128;
+/// Least memory limit, in MiB.
+const LIMIT_LEAST_MIB: u64 = 256;
+/// Resource of what a container writes on its node. The sidecar writes nothing; its log counts.
+const STORAGE: &str = "ephemeral-storage";
+/// Request and limit of it where all containers have them.
+const STORAGE_BYTES: (&str, &str) = ("16Mi", "128Mi");
 
 /// A pod's quality-of-service class, or that its resources are set for the pod as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,31 +44,59 @@ pub(super) fn sidecar(spec: &PodSpec, cluster: &CacheCluster) -> Option<Resource
     if let Some(resources) = &cluster.spec.sidecar.resources {
         return Some(resources.clone());
     }
-    match class(spec) {
+    let memory = format!("{}Mi", limit_mib(cluster));
+    let (mut requests, mut limits) = match class(spec) {
         // Under pod-level resources the sum of the containers' requests must stay below the pod's: ask for nothing.
-        Class::BestEffort | Class::PodLevel => None,
+        Class::PodLevel => return None,
+        Class::BestEffort => <(Quantities, Quantities)>::default(),
         Class::Burstable => {
-            let requests = Some(quantities(BURSTABLE.0, BURSTABLE.1));
-            Some(ResourceRequirements { requests, ..ResourceRequirements::default() })
+            let mut limits = quantities(LIMIT_CPU, &memory);
+            limits.retain(|kind, _| all_have(spec, kind, Side::Limits));
+            (quantities(BURSTABLE.0, BURSTABLE.1), limits)
         }
         Class::Guaranteed => {
-            let both = quantities(GUARANTEED_CPU, &format!("{}Mi", guaranteed_mib(cluster)));
-            Some(ResourceRequirements {
-                requests: Some(both.clone()),
-                limits: Some(both),
-                ..ResourceRequirements::default()
-            })
+            let both = quantities(GUARANTEED_CPU, &memory);
+            (both.clone(), both)
         }
+    };
+    let storage = |text: &str| (STORAGE.to_owned(), Quantity(text.to_owned()));
+    requests.extend(all_have(spec, STORAGE, Side::Requests).then(|| storage(STORAGE_BYTES.0)));
+    limits.extend(all_have(spec, STORAGE, Side::Limits).then(|| storage(STORAGE_BYTES.1)));
+    if requests.is_empty() && limits.is_empty() {
+        return None;
     }
+    let some = |all: Quantities| (!all.is_empty()).then_some(all);
+    Some(ResourceRequirements { requests: some(requests), limits: some(limits), ..ResourceRequirements::default() })
+}
+
+type Quantities = BTreeMap<String, Quantity>;
+
+/// What a container says of a resource. What has a limit and no request requests as much.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Requests,
+    Limits,
+}
+
+/// Whether each of the pod's containers has this of a resource.
+fn all_have(spec: &PodSpec, kind: &str, side: Side) -> bool {
+    let has = |all: &Option<Quantities>| {
+        all.as_ref().and_then(|all| all.get(kind)).is_some_and(|quantity| nanos(&quantity.0) != Some(0))
+    };
+    let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    all.all(|container| {
+        let resources = container.resources.as_ref();
+        resources.is_some_and(|of| has(&of.limits) || (side == Side::Requests && has(&of.requests)))
+    })
 }
 
 /// Memory of a sidecar that has a limit, in MiB: what its caches may hold, and room beside it. A cache without
-/// `maxBytes` counts for nothing: a Guaranteed pod should bound its caches, or the CacheCluster set the resources.
-fn guaranteed_mib(cluster: &CacheCluster) -> u64 {
+/// `maxBytes` counts for nothing: where pods have memory limits, bound the caches or set `spec.sidecar.resources`.
+fn limit_mib(cluster: &CacheCluster) -> u64 {
     let bounds = cluster.spec.caches.values().filter_map(|cache| cache.max_bytes.as_deref());
     // A size that can't be read is told by the CacheCluster's own validation.
     let bytes = bounds.filter_map(|text| parse_size(text).ok()).fold(0_u64, u64::saturating_add);
-    bytes.div_ceil(1 << 20).saturating_add(GUARANTEED_BASE_MIB).max(GUARANTEED_LEAST_MIB)
+    bytes.div_ceil(1 << 20).saturating_add(LIMIT_BASE_MIB).max(LIMIT_LEAST_MIB)
 }
 
 /// The pod's class without the sidecar.
@@ -95,7 +129,7 @@ fn is_bounded_evenly(container: &Container) -> bool {
 }
 
 /// CPU and memory of these, where they are more than nothing: no other resource decides the class.
-fn kinds(all: &BTreeMap<String, Quantity>) -> impl Iterator<Item = (&'static str, &Quantity)> {
+fn kinds(all: &Quantities) -> impl Iterator<Item = (&'static str, &Quantity)> {
     let found = ["cpu", "memory"].into_iter().filter_map(|kind| Some((kind, all.get(kind)?)));
     found.filter(|(_, quantity)| nanos(&quantity.0) != Some(0))
 }
@@ -107,12 +141,12 @@ fn is_same(left: &Quantity, right: &Quantity) -> bool {
     }
 }
 
-fn quantities(cpu: &str, memory: &str) -> BTreeMap<String, Quantity> {
+fn quantities(cpu: &str, memory: &str) -> Quantities {
     [("cpu", cpu), ("memory", memory)].map(|(kind, text)| (kind.to_owned(), Quantity(text.to_owned()))).into()
 }
 
 /// A quantity in billionths, rounded towards nothing; none when it can't be read or is too large.
-fn nanos(text: &str) -> Option<i128> {
+pub(crate) fn nanos(text: &str) -> Option<i128> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '+' && c != '-').unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

@@ -30,7 +30,11 @@ fn cluster() -> CacheCluster {
 }
 
 fn settings() -> InjectSettings {
-    InjectSettings { image: "sidegrid.dev/sidecar:0.1.0".into(), version: "0.1.0".into() }
+    InjectSettings {
+        images: vec!["mirror/*".into()],
+        version: "0.1.0".into(),
+        ..InjectSettings::new("sidegrid.dev/sidecar:0.1.0")
+    }
 }
 
 /// A labelled pod with one container, with these changes, as JSON.

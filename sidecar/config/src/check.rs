@@ -71,6 +71,9 @@ fn check_text(kind: ValueType, text: &str) -> Result<Value, Wrong> {
     let fine = Ok(Value::String(text.into()));
     match kind {
         ValueType::Name if !is_name(text) => wrong(format!("{text:?} is not a name"), give()),
+        ValueType::MemberName if !is_name_within(text, MAX_POD_NAME) => {
+            wrong(format!("{text:?} is not a name"), give())
+        }
         ValueType::Path if text.is_empty() => wrong("is empty", give()),
         ValueType::UnixSocketOrNone if text.is_empty() => Ok(Value::Null),
         ValueType::UnixSocketOrNone if !text.starts_with('/') => wrong(format!("{text:?} is not absolute"), give()),
@@ -176,9 +179,16 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A name of a cluster, member or preset.
+/// Longest name of a pod, in bytes.
+const MAX_POD_NAME: usize = 253;
+
+/// A name of a cluster or preset.
 pub(crate) fn is_name(text: &str) -> bool {
-    (1..=63).contains(&text.len())
+    is_name_within(text, 63)
+}
+
+fn is_name_within(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
@@ -315,6 +325,9 @@ mod tests {
         assert!(problem(ValueType::Bind, json!("match-host:")).contains("is no way"));
         assert!(problem(ValueType::Text, json!("a\nb")).contains("control characters"));
         assert!(problem(ValueType::Name, json!("-x")).contains("is not a name"));
+        assert!(problem(ValueType::MemberName, json!("n".repeat(254))).contains("is not a name; give 1 to 253"));
+        assert!(check(ValueType::MemberName, &json!("n".repeat(253))).is_ok());
+        assert!(check(ValueType::Name, &json!("n".repeat(64))).is_err());
     }
 
     #[test]

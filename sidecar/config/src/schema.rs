@@ -25,6 +25,8 @@ pub enum ValueType {
     Text,
     /// A name: 1 to 63 letters, digits, `-`, `_` or `.`, beginning with a letter or digit.
     Name,
+    /// A member's name: as `Name`, and up to 253 of them, since that is what pods are called.
+    MemberName,
     /// A path of the file system.
     Path,
     /// An absolute path that a Unix socket can be bound to, or nothing.
@@ -100,7 +102,11 @@ pub const FIELDS: &[Field] = &[
         ValueType::Span(0, HOUR),
         "how long to wait for the owner of a segment's last copy",
     ),
-    field("member.name", ValueType::Name, "stable name of this member; by default the host's"),
+    field(
+        "member.name",
+        ValueType::MemberName,
+        "stable name of this member; by default the host's. One of more than 63 characters is shortened, apart from others",
+    ),
     field("member.site", ValueType::Text, "region or data centre; copies go to different ones when possible"),
     field("member.rack", ValueType::Text, "rack or zone"),
     field("member.machine", ValueType::Text, "machine"),
@@ -226,6 +232,7 @@ impl ValueType {
         match self {
             ValueType::Text => "a text of up to 255 bytes".into(),
             ValueType::Name => "1 to 63 letters, digits, -, _ or ., beginning with a letter or digit".into(),
+            ValueType::MemberName => "1 to 253 letters, digits, -, _ or ., beginning with a letter or digit".into(),
             ValueType::Path => "a path".into(),
             ValueType::UnixSocketOrNone => format!("an absolute path of at most {MAX_UNIX_SOCKET} bytes, or nothing"),
             ValueType::Word { now, .. } => one_of(now),

@@ -39,6 +39,8 @@ pub struct OperatorClient(Arc<Inner>);
 
 struct Inner {
     host: String,
+    /// Where the host is as well, told by whoever knows.
+    address: Option<IpAddr>,
     port: u16,
     name: ServerName<'static>,
     authority: PathBuf,
@@ -59,10 +61,25 @@ impl OperatorClient {
     /// # Errors
     /// When `host` is neither a name nor an address.
     pub fn new(host: &str, port: u16, authority: PathBuf) -> io::Result<OperatorClient> {
+        OperatorClient::with_address(host, port, None, authority)
+    }
+
+    /// The same, for a host that is known to be at `address` too: that is tried first, so that a resolver that doesn't know
+    /// the name keeps nobody away. Whoever is there has to have the host's certificate; if not, the name is asked for.
+    ///
+    /// # Errors
+    /// As [`OperatorClient::new`].
+    pub fn with_address(
+        host: &str,
+        port: u16,
+        address: Option<IpAddr>,
+        authority: PathBuf,
+    ) -> io::Result<OperatorClient> {
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, format!("{host:?} is no host's name")))?;
         let (leaf, resolver) = (RwLock::default(), Mutex::default());
-        Ok(OperatorClient(Arc::new(Inner { host: host.to_owned(), port, name, authority, leaf, resolver })))
+        let host = host.to_owned();
+        Ok(OperatorClient(Arc::new(Inner { host, address, port, name, authority, leaf, resolver })))
     }
 
     /// The leaf that connections made from now on show, when they show one.
@@ -79,10 +96,28 @@ impl OperatorClient {
     /// # Cancel safety
     /// Dropping it closes what was opened.
     pub async fn connect(&self, shows_leaf: bool) -> io::Result<OperatorStream> {
-        let config = self.config(shows_leaf).await?;
-        let tcp = self.reach().await?;
+        let config = Arc::new(self.config(shows_leaf).await?);
+        let Some(address) = self.0.address else { return self.secured(self.reach().await?, config).await };
+        let error = match timeout(ADDRESS_WAIT, self.at(address, Arc::clone(&config))).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("{address} does not answer within {} ms", ADDRESS_WAIT.as_millis()),
+        };
+        // The operator may have another address by now, or another host this one.
+        let by_name = async { self.secured(self.reach().await?, config).await }.await;
+        by_name.map_err(|by_name| told(&by_name, format!("{by_name}; before that: {error}")))
+    }
+
+    async fn at(&self, address: IpAddr, config: Arc<ClientConfig>) -> io::Result<OperatorStream> {
+        let address = SocketAddr::new(address, self.0.port);
+        let reached = TcpStream::connect(address).await;
+        let tcp = reached.map_err(|error| told(&error, format!("{address} can't be reached: {error}")))?;
+        self.secured(tcp, config).await
+    }
+
+    async fn secured(&self, tcp: TcpStream, config: Arc<ClientConfig>) -> io::Result<OperatorStream> {
         tcp.set_nodelay(true)?;
-        TlsConnector::from(Arc::new(config))
+        TlsConnector::from(config)
             .connect(self.0.name.clone(), tcp)
             .await
             .map_err(|error| told(&error, format!("the handshake with {} failed: {error}", self.0.host)))

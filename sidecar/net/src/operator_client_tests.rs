@@ -106,6 +106,45 @@ async fn the_server_must_be_the_url_s_host_and_of_the_authority_that_the_file_na
     assert!(error.to_string().contains("holds no certificate"), "{error}");
 }
 
+/// A pod whose resolver doesn't know the cluster's names.
+#[tokio::test]
+async fn an_address_beside_the_name_needs_no_resolver() {
+    let mut tasks = JoinSet::new();
+    let (port, pem) = serve("operator.invalid", &mut tasks, None).await;
+    let file = authority_file(&pem);
+    let at = |address: &str| {
+        let address = Some(address.parse().unwrap());
+        OperatorClient::with_address("operator.invalid", port, address, file.path().to_owned()).unwrap()
+    };
+    assert_eq!(certificates_seen(&at("127.0.0.1"), false).await.unwrap(), 0);
+    // Neither: both are told.
+    let error = certificates_seen(&at("127.0.0.9"), false).await.unwrap_err().to_string();
+    assert!(
+        error.contains("operator.invalid can't be resolved") || error.contains("names can't be resolved"),
+        "{error}"
+    );
+    assert!(error.contains("127.0.0.9"), "{error}");
+}
+
+/// The operator was installed anew, and its address of before belongs to nobody, or to another.
+#[tokio::test]
+async fn the_name_is_asked_for_where_the_address_is_not_the_operators() {
+    let mut tasks = JoinSet::new();
+    let (port, pem) = serve("localhost", &mut tasks, None).await;
+    let file = authority_file(&pem);
+    let other = TcpListener::bind(("127.0.0.8", port)).await.unwrap();
+    tasks.spawn(async move {
+        while let Ok((tcp, _)) = other.accept().await {
+            drop(tcp);
+        }
+    });
+    for address in ["127.0.0.9", "127.0.0.8"] {
+        let address = Some(address.parse().unwrap());
+        let client = OperatorClient::with_address("localhost", port, address, file.path().to_owned()).unwrap();
+        assert_eq!(certificates_seen(&client, false).await.unwrap(), 0, "{address:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_address_that_nobody_listens_at_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

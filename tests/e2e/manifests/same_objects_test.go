@@ -158,6 +158,10 @@ func TestChartRefusesWhatItDoesNotKnow(t *testing.T) {
 		"imagePullSecrets[0].nam=x":              "nam",
 		"operator.resources.request.cpu=1":       "request",
 		"operators.replicas=2":                   "operators",
+		"operator.webhookPort=0":                 "webhookPort",
+		"operator.dnsPolicy=Mine":                "dnsPolicy",
+		"operator.extraEnv[0].value=x":           "name",
+		"enabled=perhaps":                        "enabled",
 		"operator.nodeSelector.disk.kind.deep=1": "nodeSelector",
 	}
 	for set, names := range cases {
@@ -184,6 +188,18 @@ func TestValuesReachTheObjects(t *testing.T) {
 		"sidecar.image.repository=other.example/s":           `value: "other.example/s:`,
 		"sidecar.image.tag=v9":                               `sidegrid.dev/sidecar:v9"`,
 		"imagePullSecrets[0].name=pull":                      "- name: pull",
+		"sidecar.allowedImages={mirror/*,other}":             `name: SIDECAR_IMAGES, value: "mirror/*,other"`,
+		"operator.podLabels.team=grid":                       "team: grid",
+		"operator.topologySpreadConstraints[0].maxSkew=3":    "maxSkew: 3",
+		"operator.serviceAccount.annotations.role=reader":    "role: reader",
+		"operator.podSecurityContext.fsGroup=7":              "fsGroup: 7",
+		"operator.securityContext.runAsUser=7":               "runAsUser: 7",
+		"operator.hostNetwork=true":                          "hostNetwork: true",
+		"operator.dnsPolicy=Default":                         "dnsPolicy: Default",
+		"operator.webhookPort=10260":                         "name: webhook, containerPort: 10260",
+		"operator.registryPort=10261":                        "name: registry, containerPort: 10261",
+		"operator.adminPort=10262":                           "name: admin, containerPort: 10262",
+		"operator.extraEnv[0].name=HTTPS_PROXY":              "name: HTTPS_PROXY",
 	}
 	plain, err := template(t)
 	if err != nil {

@@ -55,9 +55,7 @@ fn the_sidecar_is_the_first_init_container_and_a_native_one() {
             "capabilities": {"drop": ["ALL"]},
             "privileged": false,
             "readOnlyRootFilesystem": true,
-            "runAsGroup": 65532,
             "runAsNonRoot": true,
-            "runAsUser": 65532,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -66,6 +64,7 @@ fn the_sidecar_is_the_first_init_container_and_a_native_one() {
             {"name": "sidegrid-socket", "mountPath": "/run/sidegrid-socket"},
             {"name": "sidegrid-config", "mountPath": "/etc/sidegrid", "readOnly": true},
             {"name": "sidegrid-token", "mountPath": "/var/run/secrets/sidegrid.dev", "readOnly": true},
+            {"name": "sidegrid-no-token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount", "readOnly": true},
         ],
     });
     assert_eq!(serde_json::to_value(sidecar(&pod)).unwrap(), expected);
@@ -93,8 +92,9 @@ fn volumes_carry_settings_a_socket_and_a_token_for_the_sidecar_alone() {
     let pod = injected(json!({"spec": {"volumes": [{"name": "data", "emptyDir": {}}]}}), &cluster());
     let expected = json!([
         {"name": "data", "emptyDir": {}},
-        {"name": "sidegrid-run", "emptyDir": {"sizeLimit": "1Mi"}},
-        {"name": "sidegrid-socket", "emptyDir": {"sizeLimit": "1Mi"}},
+        {"name": "sidegrid-run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {"name": "sidegrid-socket", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {"name": "sidegrid-no-token", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         {"name": "sidegrid-config", "configMap": {"name": "web-sidegrid"}},
         {"name": "sidegrid-token", "projected": {"sources": [
             {"serviceAccountToken": {"audience": "sidegrid", "path": "token", "expirationSeconds": 3600}},
@@ -114,7 +114,7 @@ fn the_clusters_own_choices_are_followed() {
                 "image": "mirror/sidecar:2", "imagePullPolicy": "Never", "http": {"port": 8181},
                 "resources": {"requests": {"cpu": "1"}},
             },
-            "network": {"dataPort": 40000, "failureDetectionPort": 50000},
+            "network": {"dataPort": 40000, "failureDetectionPort": 50000, "reservePorts": true},
         }),
     );
     let pod = injected(json!({"spec": {"terminationGracePeriodSeconds": 90}}), &cluster);
@@ -146,10 +146,59 @@ fn app_containers_and_native_sidecars_are_told_the_address_unless_they_have_one(
     let own = json!({"name": "SIDEGRID_URL", "value": "http://elsewhere"});
     assert_eq!(at(&pod, "/spec/containers/0/env"), json!([{"name": "A", "value": "1"}, url, socket()]));
     assert_eq!(at(&pod, "/spec/containers/1/env"), json!([own, socket()]));
-    assert_eq!(at(&pod, "/spec/initContainers/1/env"), Value::Null);
-    assert_eq!(at(&pod, "/spec/initContainers/1/volumeMounts"), Value::Null);
-    assert_eq!(at(&pod, "/spec/initContainers/2/env"), json!([url, socket()]));
-    assert_eq!(at(&pod, "/spec/initContainers/2/volumeMounts/0/mountPath"), "/run/sidegrid");
+    // The sidecar serves before either of them starts.
+    for index in [1, 2] {
+        assert_eq!(at(&pod, &format!("/spec/initContainers/{index}/env")), json!([url, socket()]));
+        assert_eq!(at(&pod, &format!("/spec/initContainers/{index}/volumeMounts/0/mountPath")), "/run/sidegrid");
+    }
+}
+
+/// Another webhook may put its own before the sidecar: nothing serves yet while it runs.
+#[test]
+fn a_plain_init_container_before_the_sidecar_is_told_nothing() {
+    let mut pod = injected(json!({}), &cluster());
+    let init = pod.spec.as_mut().unwrap().init_containers.as_mut().unwrap();
+    init.insert(0, serde_json::from_value(json!({"name": "early", "image": "e:1"})).unwrap());
+    init.push(serde_json::from_value(json!({"name": "late", "image": "l:1"})).unwrap());
+    let again = inject(&pod, &cluster(), None, &settings()).unwrap();
+    assert_eq!(at(&again, "/spec/initContainers/0/env"), Value::Null);
+    assert_eq!(at(&again, "/spec/initContainers/2/env/0/name"), "SIDEGRID_URL");
+}
+
+/// User, group and sysctls are the namespace's to rule over.
+#[test]
+fn nothing_is_injected_that_a_namespaces_policy_may_want_otherwise() {
+    let security = |of_pod: Value, sidecar: Value| {
+        let cluster = cluster_with("web", json!({"sidecar": sidecar}));
+        let pod = injected(json!({"spec": {"securityContext": of_pod}}), &cluster);
+        assert_eq!(at(&pod, "/spec/securityContext"), of_pod, "the pod's own stays");
+        let of = at(&pod, "/spec/initContainers/0/securityContext");
+        (of["runAsUser"].clone(), of["runAsGroup"].clone(), of["seccompProfile"]["type"].clone())
+    };
+    let (none, default) = (Value::Null, json!("RuntimeDefault"));
+    assert_eq!(security(none.clone(), json!({})), (none.clone(), none.clone(), default.clone()));
+    assert_eq!(security(json!({"runAsUser": 1000}), json!({})), (none.clone(), none.clone(), default.clone()));
+    // The pod's root would be refused by the kubelet, as the sidecar never runs as root.
+    assert_eq!(security(json!({"runAsUser": 0}), json!({})), (json!(65_532), none.clone(), default.clone()));
+    let given = json!({"runAsUser": 7, "runAsGroup": 8});
+    assert_eq!(security(json!({"runAsUser": 0}), given), (json!(7), json!(8), default.clone()));
+    let local = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "p.json"}});
+    assert_eq!(security(local, json!({})), (none.clone(), none.clone(), none.clone()), "the pod's own profile");
+    let unconfined = json!({"seccompProfile": {"type": "Unconfined"}});
+    assert_eq!(security(unconfined, json!({})), (none.clone(), none, default));
+}
+
+#[test]
+fn the_operators_address_is_given_beside_its_name() {
+    let variable = |service_address: Option<std::net::IpAddr>| {
+        let settings = InjectSettings { service_address, ..settings() };
+        let pod = inject(&pod(json!({})), &cluster(), None, &settings).unwrap();
+        at(&pod, "/spec/initContainers/0/env/10")
+    };
+    assert_eq!(variable(None), Value::Null);
+    let said = |at: &str| json!({"name": "SIDEGRID_OPERATOR_SERVICE_HOST", "value": at});
+    assert_eq!(variable("10.96.0.7".parse().ok()), said("10.96.0.7"));
+    assert_eq!(variable("fd00::7".parse().ok()), said("fd00::7"));
 }
 
 /// The variable that tells the socket.
@@ -246,11 +295,15 @@ fn members_keep_off_each_others_nodes_unless_the_pod_says_otherwise() {
 }
 
 #[test]
-fn the_failure_detection_port_is_reserved_beside_the_pods_own() {
+fn ports_are_reserved_only_where_pod_or_cluster_reserve_some() {
+    let (asked, unasked) = (cluster_with("web", json!({"network": {"reservePorts": true}})), cluster());
+    let others = json!({"spec": {"securityContext": {"sysctls": [{"name": "x", "value": "1"}]}}});
+    assert_eq!(at(&injected(others, &unasked), "/spec/securityContext/sysctls/1"), Value::Null);
     let reserved = |value: Option<&str>| {
         let sysctls = value
             .map(|value| json!([{"name": "kernel.shm_rmid_forced", "value": "1"}, {"name": RESERVED, "value": value}]));
-        let pod = injected(json!({"spec": {"securityContext": {"fsGroup": 5, "sysctls": sysctls}}}), &cluster());
+        let changes = json!({"spec": {"securityContext": {"fsGroup": 5, "sysctls": sysctls}}});
+        let pod = injected(changes, if value.is_some() { &unasked } else { &asked });
         assert_eq!(at(&pod, "/spec/securityContext/fsGroup"), 5);
         at(
             &pod,
@@ -315,11 +368,20 @@ fn the_sidecar_keeps_the_pods_class() {
     assert_eq!(of(json!({"requests": {"cpu": "0"}}), Value::Null), Value::Null);
     assert_eq!(of(json!({"limits": {"nvidia.com/gpu": "1"}}), Value::Null), Value::Null);
     assert_eq!(of(json!({"requests": {"cpu": "1"}}), Value::Null), burstable);
-    assert_eq!(of(json!({"limits": {"cpu": "1"}}), Value::Null), burstable);
+    let mut cpu = burstable.clone();
+    cpu["limits"] = json!({"cpu": "500m"});
+    assert_eq!(of(json!({"limits": {"cpu": "1"}}), Value::Null), cpu);
+    // All containers have limits, so a quota may ask for them; the class stays.
+    let limited = json!({"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "1216Mi"}});
     assert_eq!(
         of(json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}}), Value::Null),
-        burstable
+        limited
     );
+    let mut memory = limited;
+    memory["limits"].as_object_mut().unwrap().remove("cpu");
+    assert_eq!(of(json!({"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}}), Value::Null), memory);
+    let storage = json!({"requests": {"ephemeral-storage": "16Mi"}, "limits": {"ephemeral-storage": "128Mi"}});
+    assert_eq!(of(json!({"limits": {"ephemeral-storage": "1Gi"}}), Value::Null), storage);
     assert_eq!(
         of(
             json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "1000m", "memory": "1024Mi"}}),
@@ -349,7 +411,7 @@ fn a_container_that_came_in_later_is_told_the_address() {
     let mut pod = injected(json!({}), &cluster());
     let late = serde_json::from_value(json!({"name": "late", "image": "l:1"})).unwrap();
     pod.spec.as_mut().unwrap().containers.push(late);
-    let newer = InjectSettings { image: "other:9".into(), version: "0.2.0".into() };
+    let newer = InjectSettings { version: "0.2.0".into(), ..InjectSettings::new("other:9") };
     let again = inject(&pod, &cluster(), None, &newer).unwrap();
     assert_eq!(at(&again, "/spec/containers/1/env/0/name"), "SIDEGRID_URL");
     // The sidecar itself stays as the operator that injected it made it.

@@ -80,6 +80,7 @@ fn a_taken_name_is_refused_by_its_field() {
         (volume("sidegrid-socket"), NameTaken, "spec.volumes[1].name: the name \"sidegrid-socket\" is the injected"),
         (volume("sidegrid-config"), NameTaken, "spec.volumes[1].name: "),
         (volume("sidegrid-token"), NameTaken, "spec.volumes[1].name: "),
+        (volume("sidegrid-no-token"), NameTaken, "spec.volumes[1].name: "),
     ]);
 }
 
@@ -141,6 +142,18 @@ fn an_injected_pod_copied_into_another_cluster_is_refused() {
     let refusal = inject(&pod, &cluster_with("other", json!({})), None, &settings()).unwrap_err();
     assert_eq!(refusal.kind, RefusalKind::OtherCluster);
     assert!(refusal.to_string().contains("other-sidegrid"), "{refusal}");
+}
+
+/// Whoever may edit a CacheCluster would else run any code in every labelled pod. A pod that has its sidecar already
+/// keeps it.
+#[test]
+fn an_image_that_the_operator_does_not_allow_is_refused() {
+    let foreign = cluster_with("web", json!({"sidecar": {"image": "example.org/miner:1"}}));
+    let refusal = inject(&pod(json!({})), &foreign, None, &settings()).unwrap_err();
+    assert_eq!((refusal.kind, refusal.code()), (RefusalKind::ImageNotAllowed, 403));
+    assert!(refusal.to_string().starts_with("spec.sidecar.image: \"example.org/miner:1\" is not"), "{refusal}");
+    let before = injected(json!({}), &cluster());
+    assert_eq!(inject(&before, &foreign, None, &settings()).unwrap(), before);
 }
 
 #[test]
