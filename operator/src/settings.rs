@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::SHA256;
 use serde_json::{Map, Value, json};
-use sidegrid_config::{Base, Settings, Sources};
+use sidegrid_config::{Base, Settings};
 
 use crate::crd::{CacheCluster, CacheClusterSpec, CacheSpec, TlsMode};
 use crate::names::{AUTHORITY_KEY, CONFIG_VOLUME, REGISTRY_PORT, SERVICE, SOCKET_FILE, SOCKET_VOLUME, TOKEN_VOLUME};
@@ -21,28 +21,11 @@ pub fn file(cluster: &CacheCluster, own_ns: &str) -> String {
 /// # Errors
 /// Every fault, each naming the setting and the fix.
 pub fn check(cluster: &CacheCluster, own_ns: &str) -> Result<(), String> {
-    let mut sets = Vec::new();
-    leaves(&tree(cluster, own_ns), "", &mut sets);
+    let mut tree = tree(cluster, own_ns);
     // As the webhook adds them in each pod.
-    sets.push("member.podUid=of-each-pod".to_owned());
-    sets.push(format!("http.socket={}/{SOCKET_FILE}", SOCKET_VOLUME.1));
-    match Settings::load(Sources { base: Base::Serve, file: None, env: Vec::new(), sets }) {
-        Ok(_) => Ok(()),
-        Err(faults) => Err(faults.to_string()),
-    }
-}
-
-fn leaves(tree: &Value, path: &str, found: &mut Vec<String>) {
-    match tree {
-        Value::Object(map) => {
-            for (name, below) in map {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                leaves(below, &path, found);
-            }
-        }
-        Value::String(text) => found.push(format!("{path}={text}")),
-        other => found.push(format!("{path}={other}")),
-    }
+    tree["member"]["podUid"] = json!("of-each-pod");
+    tree["http"]["socket"] = json!(format!("{}/{SOCKET_FILE}", SOCKET_VOLUME.1));
+    Settings::of_tree(Base::Serve, &tree).map(drop).map_err(|errors| errors.to_string())
 }
 
 /// Digest of what a pod takes from `spec` when it is made, which is all but `disruption`: 16 lower-case hexadecimal
@@ -120,6 +103,8 @@ fn cache(spec: &CacheSpec) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use sidegrid_config::Sources;
+
     use super::*;
     use crate::crd::{CacheClusterSpec, CacheMode, WhenFull};
 

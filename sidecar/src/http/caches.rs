@@ -72,7 +72,7 @@ fn state<'a>(api: &Api, cache: &'a CacheHandle) -> CacheState<'a> {
     let figures = api.grid.figures(cache);
     CacheState {
         name: &cache.name,
-        mode: settings.mode.word(),
+        mode: settings.mode.as_str(),
         owners: match settings.copies() {
             Copies::Count(owners) => Some(owners),
             Copies::All | Copies::Local => None,
@@ -80,7 +80,7 @@ fn state<'a>(api: &Api, cache: &'a CacheHandle) -> CacheState<'a> {
         ttl: settings.ttl.map(format_span),
         max_entries: settings.max_entries,
         max_bytes: settings.max_bytes.map(format_size),
-        when_full: settings.when_full.word(),
+        when_full: settings.when_full.as_str(),
         figures: Figures {
             entries: figures.entries,
             bytes: figures.bytes,
