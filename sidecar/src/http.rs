@@ -15,7 +15,8 @@ mod conditions;
 mod connection;
 mod connections;
 mod entries;
-mod fields;
+pub(crate) mod fields;
+pub(crate) mod grammar;
 mod guard;
 mod listen;
 mod openapi;
@@ -29,6 +30,7 @@ mod tests;
 
 pub(crate) use answer::{json, with_body};
 pub(crate) use api::Api;
+pub(crate) use body::{Bodies, Upload, body_budget};
 pub(crate) use cluster::participation_word;
 pub(crate) use listen::Listeners;
 pub(crate) use problem::{Problem, ProblemType};

@@ -1,12 +1,12 @@
 //! Entries: one function per method. Their attributes are the OpenAPI document's source.
 
 use hyper::StatusCode;
-use hyper::header::ETAG;
-use sidegrid_core::operation::{Answer, Condition, EntryView, OperationKind, Outcome};
+use sidegrid_core::operation::{Answer, EntryView, OperationKind, Outcome};
 
 use super::api::Call;
 use super::body::Upload;
 use super::conditions::{self, ReadConditions, ReadVerdict};
+use super::fields::Field;
 use super::problem::{Problem, ProblemBody, ProblemType};
 use super::query::Query;
 use super::{Reply, answer};
@@ -41,14 +41,18 @@ type Answered = Result<Reply, Problem>;
 )]
 pub(super) async fn get_entry(call: &Call<'_>) -> Answered {
     Query::of(call.query, &[])?;
-    call.fields.refuse_unkept()?;
+    call.fields.refuse_unavailable()?;
     let conditions = ReadConditions::of(call.fields)?;
     let mut answer = call.execute(OperationKind::Get).await?;
     let reply = match std::mem::replace(&mut answer.outcome, Outcome::Absent) {
         Outcome::Found(view) => match conditions.verdict(view.etag) {
             ReadVerdict::Send => answer::entry(view),
             ReadVerdict::NotModified => answer::not_modified(&view),
-            ReadVerdict::Failed => Problem::condition_failed(Some(view.etag)).into_reply(),
+            ReadVerdict::Failed => {
+                let mut reply = Problem::condition_failed(Some(view.etag)).into_reply();
+                answer::describe(&mut reply, view.etag, view.remaining);
+                reply
+            }
         },
         Outcome::Absent => absent(),
         other => return Err(Problem::internal(&other)),
@@ -103,6 +107,7 @@ pub(super) async fn head_entry(call: &Call<'_>) -> Answered {
 )]
 pub(super) async fn put_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
     let query = Query::of(call.query, &["ttl", "return"])?;
+    call.fields.refuse_unavailable()?;
     call.fields.refuse_unkept()?;
     let ttl = query.ttl()?.or(call.fields.max_age()?).or(call.cache.settings.ttl);
     let condition = conditions::of_write(call.fields)?;
@@ -115,7 +120,7 @@ pub(super) async fn put_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answe
         Outcome::Stored { created, etag, previous } => {
             let status = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
             let mut reply = previous.map_or_else(|| answer::empty(status), answer::previous);
-            reply.headers_mut().insert(ETAG, answer::etag(etag));
+            answer::describe(&mut reply, etag, ttl);
             Ok(call.signed(reply, &answer))
         }
         other => decline(call, &answer, other),
@@ -144,9 +149,9 @@ pub(super) async fn put_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answe
         (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answered {
+pub(super) async fn delete_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
     let query = Query::of(call.query, &["return"])?;
-    refuse_body(upload)?;
+    upload.expect_none().await?;
     let condition = conditions::of_write(call.fields)?;
     let kind = OperationKind::Delete { condition, return_previous: query.returns_previous()? };
     let mut answer = call.execute(kind).await?;
@@ -178,9 +183,9 @@ pub(super) async fn delete_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answer
         (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn touch_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answered {
+pub(super) async fn touch_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
     let query = Query::of(call.query, &["ttl"])?;
-    refuse_body(upload)?;
+    upload.expect_none().await?;
     let condition = conditions::of_write(call.fields)?;
     let Some(ttl) = query.ttl()?.or(call.fields.max_age()?) else {
         return Err(Problem::parameter("ttl", "is needed: PATCH changes the time to live alone"));
@@ -189,7 +194,7 @@ pub(super) async fn touch_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answere
     match std::mem::replace(&mut answer.outcome, Outcome::Absent) {
         Outcome::Touched { etag } => {
             let mut reply = answer::empty(StatusCode::NO_CONTENT);
-            reply.headers_mut().insert(ETAG, answer::etag(etag));
+            answer::describe(&mut reply, etag, Some(ttl));
             Ok(call.signed(reply, &answer))
         }
         other => decline(call, &answer, other),
@@ -219,20 +224,20 @@ pub(super) async fn touch_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answere
         (status = 507, description = "The cache is full and refuses rather than evicts", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn increment_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answered {
+pub(super) async fn increment_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
     let query = Query::of(call.query, &["by", "initial", "ttl"])?;
-    refuse_body(upload)?;
-    if conditions::of_write(call.fields)? != Condition::Always {
-        return Err(Problem::header("If-Match", "an increment takes no condition"));
+    upload.expect_none().await?;
+    if let Some(field) = [Field::IfMatch, Field::IfNoneMatch].into_iter().find(|field| call.fields.has(*field)) {
+        return Err(Problem::header(field.name(), "an increment takes no condition; leave it out"));
     }
     let (by, initial) = (query.number("by", 1)?, query.number("initial", 0)?);
     let ttl = query.ttl()?.or(call.fields.max_age()?).or(call.cache.settings.ttl);
     let mut answer = call.execute(OperationKind::Increment { by, initial, ttl }).await?;
     match std::mem::replace(&mut answer.outcome, Outcome::Absent) {
-        Outcome::Counter { value, etag } => {
+        Outcome::Counter { value, etag, remaining } => {
             let text = hyper::header::HeaderValue::from_static("text/plain");
             let mut reply = answer::with_body(StatusCode::OK, text, value.to_string().into());
-            reply.headers_mut().insert(ETAG, answer::etag(etag));
+            answer::describe(&mut reply, etag, remaining);
             Ok(call.signed(reply, &answer))
         }
         other => decline(call, &answer, other),
@@ -261,14 +266,4 @@ fn decline(call: &Call<'_>, answer: &Answer, outcome: Outcome) -> Answered {
         other => return Err(Problem::internal(&other)),
     };
     Ok(call.signed(reply, answer))
-}
-
-fn refuse_body(upload: &Upload<'_>) -> Result<(), Problem> {
-    if upload.is_complete() {
-        return Ok(());
-    }
-    Err(Problem::new(
-        ProblemType::BadRequest,
-        "this method takes no body; what it does is said by parameters and headers",
-    ))
 }

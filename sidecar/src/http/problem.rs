@@ -1,12 +1,14 @@
 //! Errors as apps see them: `application/problem+json` (RFC 9457).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use sidegrid_config::Timing;
 use sidegrid_core::Version;
 use sidegrid_core::operation::{Applied, Outcome, Refusal, RefusalReason};
 use utoipa::ToSchema;
@@ -149,8 +151,24 @@ impl ProblemType {
     }
 }
 
+impl ProblemType {
+    /// How long what is in the way usually lasts, by the cluster's times; none: a retry can't help.
+    fn passes_after(self, timing: &Timing) -> Option<Duration> {
+        match self {
+            // Until the lease is renewed, or one that an older view gave has run out.
+            ProblemType::NoLease | ProblemType::Rebalancing => Some(timing.lease),
+            // Until a member is found dead and a view without it is served.
+            ProblemType::NoOwner => Some(timing.suspect + timing.lease),
+            // Until some of the work under way is done; what timed out has been waited for already.
+            ProblemType::Overloaded | ProblemType::Timeout | ProblemType::BodyTimeout => Some(timing.ping),
+            _ => None,
+        }
+    }
+}
+
 /// The body of a problem.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
 pub(crate) struct ProblemBody<'a> {
     /// Stable URI of the kind of problem: `https://sidegrid.dev/problems/` and a word.
@@ -168,6 +186,10 @@ pub(crate) struct ProblemBody<'a> {
     /// Whether the operation took effect: `no` is certain.
     #[schema(pattern = "^(no|unknown)$")]
     applied: &'a str,
+    /// For a retryable problem: after how many milliseconds a retry is worth while. `Retry-After` says it in whole seconds,
+    /// rounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
     /// For `value-too-large`: the most bytes that a value may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
@@ -179,6 +201,7 @@ pub(crate) struct Problem {
     pub(crate) kind: ProblemType,
     pub(crate) detail: Cow<'static, str>,
     applied: Applied,
+    retry_after: Option<Duration>,
     limit: Option<u64>,
     allow: Option<&'static str>,
     current: Option<Version>,
@@ -188,7 +211,13 @@ impl Problem {
     /// A problem that was found before anything could be applied.
     pub(crate) fn new(kind: ProblemType, detail: impl Into<Cow<'static, str>>) -> Problem {
         let detail = detail.into();
-        Problem { kind, detail, applied: Applied::No, limit: None, allow: None, current: None }
+        let retry_after = kind.passes_after(&Timing::default());
+        Problem { kind, detail, applied: Applied::No, retry_after, limit: None, allow: None, current: None }
+    }
+
+    /// The same with the times of this cluster.
+    pub(crate) fn with_times(self, timing: &Timing) -> Problem {
+        Problem { retry_after: self.kind.passes_after(timing), ..self }
     }
 
     /// A query parameter of this name is wrong in this way.
@@ -242,10 +271,16 @@ impl Problem {
                 Applied::No => "no",
                 Applied::Unknown => "unknown",
             },
+            retry_after_ms: self.retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             limit: self.limit,
         };
         // Texts and numbers alone: writing them as JSON can't fail.
         serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// `Retry-After` knows whole seconds only: the nearest, so that what passes in a fraction is not waited for.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|after| (after + Duration::from_millis(500)).as_secs())
     }
 
     /// As an answer.
@@ -255,8 +290,8 @@ impl Problem {
         *reply.status_mut() = about.status;
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if about.retryable {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -4,6 +4,8 @@ mod client;
 mod conditions;
 mod documents;
 mod entries;
+mod fields;
+mod framing;
 mod guard;
 mod hostile;
 mod lifecycle;

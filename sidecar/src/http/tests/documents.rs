@@ -88,6 +88,8 @@ fn every_problem_has_a_word_of_its_own_and_the_status_of_its_class() {
     assert_eq!(words.len(), problem::ProblemType::ALL.len());
     for kind in problem::ProblemType::ALL {
         let about = kind.about();
+        let waits = problem::Problem::new(kind, "").retry_after_seconds().is_some();
+        assert_eq!(waits, about.retryable, "{}", about.word);
         assert!(about.status.is_client_error() || about.status.is_server_error());
         assert!(about.word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", about.word);
     }
