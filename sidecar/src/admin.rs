@@ -15,7 +15,7 @@ use self::exposition::Format;
 use crate::grid::{Grid, Phase};
 use crate::http::fields::Fields;
 use crate::http::{
-    Bodies, Connected, Limits, Problem, ProblemType, Reply, Service, Upload, json, participation_word, with_body,
+    Bodies, Connected, Limits, Problem, ProblemType, Reply, Service, Upload, json, participation_label, with_body,
 };
 
 mod exposition;
@@ -109,7 +109,7 @@ impl Admin {
         let mut reply = json(&Health {
             ok,
             reason,
-            participation: participation_word(&self.grid, &snapshot),
+            participation: participation_label(&self.grid, &snapshot),
             view: snapshot.view.as_ref().map_or(0, |view| view.number.0),
             members: snapshot.view.as_ref().map_or(0, |view| view.members.len()),
             registry_ok: snapshot.registry_ok,

@@ -31,7 +31,7 @@ mod tests;
 pub(crate) use answer::{json, with_body};
 pub(crate) use api::Api;
 pub(crate) use body::{Bodies, Upload, body_budget};
-pub(crate) use cluster::participation_word;
+pub(crate) use cluster::participation_label;
 pub(crate) use listen::Listeners;
 pub(crate) use problem::{Problem, ProblemType};
 pub(crate) use server::{Connected, Limits, OpenConnections, Server, Service};

@@ -7,6 +7,10 @@ use super::api::Call;
 use super::body::Upload;
 use super::conditions::{self, ReadConditions, ReadVerdict};
 use super::fields::Field;
+use super::openapi::responses::{
+    AbsentProblem, AnyProblems, ConditionProblem, CounterProblems, EntryProblems, NoCacheProblem, RoomProblem,
+    WriteProblems,
+};
 use super::problem::{Problem, ProblemBody, ProblemType};
 use super::query::Query;
 use super::{Reply, answer};
@@ -24,19 +28,9 @@ type Answered = Result<Reply, Problem>;
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     responses(
-        (status = 200, description = "The value", content_type = "application/octet-stream", body = Vec<u8>, headers(
-            ("ETag" = String, description = "Version of the value"),
-            ("Age" = u64, description = "Seconds since the value reached the copy that answered"),
-            ("Cache-Control" = String, description = "max-age: seconds to live that are left; absent when it lives for ever"),
-            ("Sidegrid-Owner" = String, description = "Member whose copy answered"),
-            ("Sidegrid-Hops" = u8, description = "Members between this one and that copy"),
-        )),
+        (status = 200, description = "The value", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 304, description = "The entry is one of If-None-Match"),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such entry, or no such cache: told apart by `type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "The entry is none of If-Match; ETag has its version", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
+        AnyProblems, AbsentProblem, EntryProblems, ConditionProblem,
     )
 )]
 pub(super) async fn get_entry(call: &Call<'_>) -> Answered {
@@ -66,8 +60,15 @@ pub(super) async fn get_entry(call: &Call<'_>) -> Answered {
     params(
         ("cache" = String, Path, description = "Name of the cache"),
         ("key" = String, Path, description = "1 to 1,024 bytes, percent-encoded"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags, or *: 304 when the entry is one of them"),
+        ("If-Match" = Option<String>, Header, description = "ETags, or *: 412 when the entry is none of them"),
+        ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
-    responses((status = 200, description = "As GET, without the value"), (status = 404, description = "No such entry or cache"))
+    responses(
+        (status = 200, description = "As GET, without the value"),
+        (status = 304, description = "The entry is one of If-None-Match"),
+        AnyProblems, AbsentProblem, EntryProblems, ConditionProblem,
+    )
 )]
 pub(super) async fn head_entry(call: &Call<'_>) -> Answered {
     // The body is left out where the answer is written, its length is not.
@@ -84,25 +85,20 @@ pub(super) async fn head_entry(call: &Call<'_>) -> Answered {
         ("return" = Option<String>, Query, description = "previous: give back the value that was replaced"),
         ("Content-Type" = Option<String>, Header, description = "Kept and given back"),
         ("Cache-Control" = Option<String>, Header, description = "max-age counts as ttl, in seconds"),
-        ("If-None-Match" = Option<String>, Header, description = "*: only if absent"),
+        ("If-None-Match" = Option<String>, Header, description = "*: only if absent; ETags: only if the entry is none of them"),
         ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them; *: only if present"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters: a retry applies once"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: a retry applies once"),
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
     responses(
-        (status = 200, description = "Replaced; with return=previous, the value before and its type. Sidegrid-Previous-ETag has its version", content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 201, description = "Created", headers(("ETag" = String, description = "Version of the value"))),
-        (status = 204, description = "Replaced", headers(("ETag" = String, description = "Version of the value"))),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such cache", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The Idempotency-Key is too old to be known", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "The condition does not hold; ETag has the entry's version", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Replaced; with return=previous, the value before and its type. Sidegrid-Previous-ETag has its version", content_type = "application/octet-stream", body = Vec<u8>, headers(
+            ("Sidegrid-Previous-ETag" = String, description = "Version of the value before"),
+        )),
+        (status = 201, description = "Created"),
+        (status = 204, description = "Replaced"),
+        AnyProblems, NoCacheProblem, EntryProblems, WriteProblems, ConditionProblem, RoomProblem,
         (status = 413, description = "The value is larger than `limit`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 507, description = "The cache is full and refuses rather than evicts", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn put_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
@@ -134,19 +130,17 @@ pub(super) async fn put_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answe
         ("cache" = String, Path, description = "Name of the cache"),
         ("key" = String, Path, description = "1 to 1,024 bytes, percent-encoded"),
         ("return" = Option<String>, Query, description = "previous: give back the value that was removed"),
-        ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters: a retry applies once"),
+        ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them; *: only if present"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags: only if the entry is none of them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: a retry applies once"),
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     responses(
-        (status = 200, description = "Removed; with return=previous, the value", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, description = "Removed; with return=previous, the value", content_type = "application/octet-stream", body = Vec<u8>, headers(
+            ("Sidegrid-Previous-ETag" = String, description = "Version of the value that was removed"),
+        )),
         (status = 204, description = "Removed"),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such entry, or no such cache: told apart by `type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The Idempotency-Key is too old to be known", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "The condition does not hold; ETag has the entry's version", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
+        AnyProblems, AbsentProblem, EntryProblems, WriteProblems, ConditionProblem,
     )
 )]
 pub(super) async fn delete_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
@@ -169,18 +163,14 @@ pub(super) async fn delete_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> An
         ("key" = String, Path, description = "1 to 1,024 bytes, percent-encoded"),
         ("ttl" = Option<String>, Query, description = "New time to live, such as 30s; 1ms to 3650d. It or Cache-Control is needed"),
         ("Cache-Control" = Option<String>, Header, description = "max-age counts as ttl, in seconds"),
-        ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters: a retry applies once"),
+        ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them; *: only if present"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags: only if the entry is none of them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: a retry applies once"),
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     responses(
-        (status = 204, description = "Changed; the ETag stays", headers(("ETag" = String, description = "Version of the value"))),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such entry, or no such cache: told apart by `type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The Idempotency-Key is too old to be known", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "The condition does not hold; ETag has the entry's version", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 204, description = "Changed; the ETag stays"),
+        AnyProblems, AbsentProblem, EntryProblems, WriteProblems, ConditionProblem,
     )
 )]
 pub(super) async fn touch_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
@@ -211,17 +201,12 @@ pub(super) async fn touch_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Ans
         ("initial" = Option<i64>, Query, description = "What an absent entry counts as, by default 0"),
         ("ttl" = Option<String>, Query, description = "Time to live of an entry that is created; an existing one keeps its own"),
         ("Cache-Control" = Option<String>, Header, description = "max-age counts as ttl, in seconds"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters: a retry applies once"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: a retry applies once"),
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     responses(
-        (status = 200, description = "The new value, in decimal", content_type = "text/plain", body = String, headers(("ETag" = String, description = "Version of the value"))),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such cache", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The value is no counter, the counter would pass 64 bits, or the Idempotency-Key is too old to be known", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 507, description = "The cache is full and refuses rather than evicts", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The new value, in decimal", content_type = "text/plain", body = String),
+        AnyProblems, NoCacheProblem, EntryProblems, CounterProblems, RoomProblem,
     )
 )]
 pub(super) async fn increment_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {

@@ -19,7 +19,7 @@ use super::answer::etag;
 /// What every `type` begins with.
 pub(crate) const TYPE_PREFIX: &str = "https://sidegrid.dev/problems/";
 
-/// The kinds of problem. Words, statuses and `retryable` are part of the contract.
+/// The kinds of problem. Labels, statuses and `retryable` are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProblemType {
     BadKey,
@@ -51,7 +51,7 @@ pub(crate) enum ProblemType {
 /// What is fixed for a kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About {
-    pub(crate) word: &'static str,
+    pub(crate) label: &'static str,
     pub(crate) title: &'static str,
     pub(crate) status: StatusCode,
     pub(crate) retryable: bool,
@@ -89,8 +89,8 @@ impl ProblemType {
 
     /// What is fixed for this kind.
     pub(crate) const fn about(self) -> About {
-        const fn about(word: &'static str, status: StatusCode, retryable: bool, title: &'static str) -> About {
-            About { word, title, status, retryable }
+        const fn about(label: &'static str, status: StatusCode, retryable: bool, title: &'static str) -> About {
+            About { label, title, status, retryable }
         }
         match self {
             ProblemType::BadKey => about("bad-key", StatusCode::BAD_REQUEST, false, "The key can't be used"),
@@ -171,7 +171,7 @@ impl ProblemType {
 #[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
 pub(crate) struct ProblemBody<'a> {
-    /// Stable URI of the kind of problem: `https://sidegrid.dev/problems/` and a word.
+    /// Stable URI of the kind of problem: `https://sidegrid.dev/problems/` and a label.
     #[serde(rename = "type")]
     #[schema(example = "https://sidegrid.dev/problems/condition-failed")]
     kind: &'a str,
@@ -260,7 +260,7 @@ impl Problem {
     /// The body, as JSON.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let about = self.kind.about();
-        let kind = [TYPE_PREFIX, about.word].concat();
+        let kind = [TYPE_PREFIX, about.label].concat();
         let body = ProblemBody {
             kind: &kind,
             title: about.title,
@@ -352,9 +352,9 @@ pub(crate) fn shortened(name: &str) -> Cow<'_, str> {
 pub(crate) fn reference() -> String {
     let mut table = String::from("| type | status | retryable | what it says |\n| --- | --- | --- | --- |\n");
     for kind in ProblemType::ALL {
-        let About { word, title, status, retryable } = kind.about();
+        let About { label, title, status, retryable } = kind.about();
         let retryable = if retryable { "yes" } else { "no" };
-        table.push_str(&format!("| `{word}` | {} | {retryable} | {title} |\n", status.as_u16()));
+        table.push_str(&format!("| `{label}` | {} | {retryable} | {title} |\n", status.as_u16()));
     }
     table
 }

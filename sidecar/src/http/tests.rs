@@ -9,5 +9,6 @@ mod framing;
 mod guard;
 mod hostile;
 mod lifecycle;
+mod openapi;
 mod refusals;
 mod unix_socket;

@@ -215,6 +215,42 @@ async fn any_bytes_are_a_key() {
     api.end().await;
 }
 
+/// Many clients resolve `.` and `..` in a path before they send it: what is there then must do no harm.
+#[tokio::test]
+async fn dots_are_keys_and_the_paths_that_clients_make_of_them_change_nothing() {
+    let api = Running::start(&settings());
+    for key in [".", "..", "%2e", "%2E%2e"] {
+        let path = format!("/v1/caches/c/entries/{key}");
+        assert!(api.ask(&format!("PUT {path}"), &[], b"1").await.status < 300, "{key}");
+        assert_eq!(api.get(&format!("POST {path}/increment")).await.text(), "2", "{key}");
+        assert_eq!(api.get(&format!("GET {path}")).await.text(), "2", "{key}");
+    }
+    api.ask(&format!("PUT {K}"), &[], b"v").await;
+    let resolved = [
+        "/v1/caches/c/entries/",
+        "/v1/caches/c/entries",
+        "/v1/caches/c/entries/increment",
+        "/v1/caches/c/",
+        "/v1/caches/c",
+        "/v1/caches/c/increment",
+        "/v1/caches/",
+        "/v1/caches",
+    ];
+    for path in resolved {
+        for method in ["PATCH", "POST", "DELETE", "PUT"] {
+            // With its last part a path is that of another entry, for all methods but that of the counter.
+            if path.ends_with("entries/increment") && method != "POST" {
+                continue;
+            }
+            let got = api.ask(&format!("{method} {path}"), &[], b"").await;
+            assert!((400..500).contains(&got.status), "{method} {path}: {}", got.status);
+        }
+    }
+    assert_eq!(api.get(&format!("GET {K}")).await.text(), "v");
+    assert_eq!(api.get("GET /v1/caches/c").await.json()["stats"]["entries"], 3);
+    api.end().await;
+}
+
 #[tokio::test]
 async fn values_of_every_size_come_back_whole() {
     let mut settings = settings();
