@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::SHA256;
 use serde_json::{Map, Value, json};
-use sidegrid_config::{Base, Settings, Sources};
+use sidegrid_config::{Base, Settings};
 
 use crate::crd::{CacheCluster, CacheClusterSpec, CacheSpec, TlsMode, WhenFull};
 use crate::names::{AUTHORITY_KEY, CONFIG_VOLUME, REGISTRY_PORT, SERVICE, SOCKET_FILE, SOCKET_VOLUME, TOKEN_VOLUME};
@@ -27,13 +27,12 @@ pub fn file(cluster: &CacheCluster, own_ns: &str) -> String {
 /// # Errors
 /// Every fault, each naming the setting and the fix.
 pub fn check(cluster: &CacheCluster, own_ns: &str) -> Result<(), String> {
-    let mut sets = Vec::new();
-    leaves(&tree(cluster, own_ns), "", &mut sets);
+    let mut tree = tree(cluster, own_ns);
     // As the webhook adds them in each pod.
-    sets.push("member.podUid=of-each-pod".to_owned());
-    sets.push(format!("http.socket={}/{SOCKET_FILE}", SOCKET_VOLUME.1));
+    tree["member"]["podUid"] = json!("of-each-pod");
+    tree["http"]["socket"] = json!(format!("{}/{SOCKET_FILE}", SOCKET_VOLUME.1));
     let mut errors = resource_errors(&cluster.spec);
-    if let Err(error) = Settings::load(Sources { base: Base::Serve, file: None, env: Vec::new(), sets }) {
+    if let Err(error) = Settings::of_tree(Base::Serve, &tree) {
         errors.insert(0, error.to_string());
     }
     if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
@@ -68,19 +67,6 @@ fn resource_errors(spec: &CacheClusterSpec) -> Vec<String> {
         }
     }
     errors
-}
-
-fn leaves(tree: &Value, path: &str, found: &mut Vec<String>) {
-    match tree {
-        Value::Object(map) => {
-            for (name, below) in map {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                leaves(below, &path, found);
-            }
-        }
-        Value::String(text) => found.push(format!("{path}={text}")),
-        other => found.push(format!("{path}={other}")),
-    }
 }
 
 /// Digest of what a pod takes from `spec` when it is made, which is all but `disruption`: 16 lower-case hexadecimal
@@ -182,7 +168,10 @@ fn cache(spec: &CacheSpec) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use sidegrid_config::Sources;
+
     use super::*;
+    use crate::crd::{CacheClusterSpec, CacheMode};
 
     #[test]
     fn resources_that_kubernetes_would_refuse_in_pods_are_named_by_their_path() {
@@ -208,7 +197,6 @@ mod tests {
         });
         assert_eq!(faults(fine), "");
     }
-    use crate::crd::{CacheClusterSpec, CacheMode};
 
     fn cluster(caches: Value) -> CacheCluster {
         let spec: CacheClusterSpec = serde_json::from_value(json!({"caches": caches})).unwrap();

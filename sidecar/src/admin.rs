@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderValue, VARY};
 use hyper::{Method, Request, StatusCode};
 use prometheus_client::registry::Registry;
 use serde::Serialize;
 
+use self::exposition::Format;
 use crate::grid::{Grid, Phase};
-use crate::http::{Connected, Limits, Problem, ProblemType, Reply, Service, json, participation_word, with_body};
+use crate::http::fields::Fields;
+use crate::http::{
+    Bodies, Connected, Limits, Problem, ProblemType, Reply, Service, Upload, json, participation_label, with_body,
+};
 
+mod exposition;
 pub(crate) mod metrics;
 mod process;
 #[cfg(test)]
@@ -30,6 +35,8 @@ pub(crate) struct Admin {
     registry: Arc<Registry>,
     /// Whether the member was ever ready: start-up is over then, whatever comes later.
     was_ready: AtomicBool,
+    /// Nothing here takes a body.
+    bodies: Bodies,
 }
 
 /// The answer of `/readyz` and `/startupz`.
@@ -38,7 +45,7 @@ pub(crate) struct Admin {
 struct Health {
     /// Whether what was asked for holds.
     ok: bool,
-    /// A stable word: `ready`, or why not.
+    /// A stable label: `ready`, or why not.
     reason: &'static str,
     /// `joining`, `member`, `leaving`, `client` or `superseded`; `local` when no cache is clustered.
     participation: &'static str,
@@ -48,29 +55,34 @@ struct Health {
     members: usize,
     /// Whether the registry answered last time.
     registry_ok: bool,
-    /// Why a needed exclusion can't go on, as a stable word.
+    /// Why a needed exclusion can't go on, as a stable label.
     waits_for: Option<&'static str>,
 }
 
 impl Admin {
     /// Shows this grid, and what is registered.
     pub(crate) fn new(grid: Grid, registry: Registry) -> Admin {
-        Admin { grid, registry: Arc::new(registry), was_ready: AtomicBool::new(false) }
+        let bodies = Bodies::new(0, 0, LIMITS.header_timeout);
+        Admin { grid, registry: Arc::new(registry), was_ready: AtomicBool::new(false), bodies }
     }
 
-    fn route(&self, method: &Method, path: &str) -> Result<Reply, Problem> {
-        let answer = match path {
+    fn route(&self, request: &Request<Incoming>) -> Result<Reply, Problem> {
+        let answer = match request.uri().path() {
             // Of the process alone: a member that waits for others must not be restarted for it.
             "/livez" => text("ok\n"),
             "/readyz" => self.ready(),
             "/startupz" => self.started(),
-            "/metrics" => self.metrics(),
+            "/metrics" => self.metrics(Format::preferred(&Fields::of(request.headers())?)),
             _ => {
                 let detail = "there are /livez, /readyz, /startupz and /metrics";
                 return Err(Problem::new(ProblemType::NoSuchPath, detail));
             }
         };
-        if matches!(*method, Method::GET | Method::HEAD) { Ok(answer) } else { Err(Problem::method("GET, HEAD")) }
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            Ok(answer)
+        } else {
+            Err(Problem::method("GET, HEAD"))
+        }
     }
 
     fn ready(&self) -> Reply {
@@ -97,7 +109,7 @@ impl Admin {
         let mut reply = json(&Health {
             ok,
             reason,
-            participation: participation_word(&self.grid, &snapshot),
+            participation: participation_label(&self.grid, &snapshot),
             view: snapshot.view.as_ref().map_or(0, |view| view.number.0),
             members: snapshot.view.as_ref().map_or(0, |view| view.members.len()),
             registry_ok: snapshot.registry_ok,
@@ -109,23 +121,24 @@ impl Admin {
         reply
     }
 
-    fn metrics(&self) -> Reply {
+    fn metrics(&self, format: Format) -> Reply {
         let mut body = String::new();
         if let Err(error) = prometheus_client::encoding::text::encode(&mut body, &self.registry) {
             tracing::error!(%error, "metrics could not be written");
             return Problem::new(ProblemType::Internal, "metrics could not be written").into_reply();
         }
-        let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        with_body(StatusCode::OK, HeaderValue::from_static(open_metrics), Bytes::from(body))
+        let content_type = HeaderValue::from_static(format.content_type());
+        let mut reply = with_body(StatusCode::OK, content_type, Bytes::from(format.of(body)));
+        reply.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+        reply
     }
 }
 
 impl Service for Admin {
     async fn answer(&self, connected: &Connected, request: Request<Incoming>) -> Reply {
-        let reply = self.route(request.method(), request.uri().path()).unwrap_or_else(Problem::into_reply);
-        if !hyper::body::Body::is_end_stream(request.body()) {
-            connected.linger();
-        }
+        let mut reply = self.route(&request).unwrap_or_else(Problem::into_reply);
+        let version = request.version();
+        Upload::new(request.into_body(), &self.bodies).end(connected, version, &mut reply).await;
         reply
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Try it here: one process with caches on localhost, no cluster, nothing kept
-    Dev(SettingsArguments),
+    Dev(DevArguments),
     /// Run a member of the cluster under its supervisor
     Serve(ServeArguments),
     /// Make the member on this host hand everything over and leave; returns when it has
@@ -41,6 +41,16 @@ pub(crate) struct SettingsArguments {
     /// One setting, such as http.listen=127.0.0.1:7081; may be repeated
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub(crate) sets: Vec<String>,
+}
+
+/// Arguments of `dev`.
+#[derive(Args, Debug)]
+pub(crate) struct DevArguments {
+    #[command(flatten)]
+    pub(crate) settings: SettingsArguments,
+    /// Make this file once it is ready, with the URL of the cache API in it; it is removed at the start and at the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
 }
 
 /// Arguments of `serve`.

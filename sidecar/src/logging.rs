@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::time::SystemTime;
 /// Starts logging for this process. Later calls change nothing.
 pub(crate) fn start(log: &Log) {
     // What others' crates say of their inner life is of no use below a warning.
-    let level = log.level.word();
+    let level = log.level.as_str();
     let filter = EnvFilter::new(format!("warn,sidegrid={level},sidegrid_net={level},sidegrid_registry={level}"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

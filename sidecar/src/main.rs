@@ -32,7 +32,7 @@ mod sweep;
 mod trust;
 
 use bound::Bound;
-use cli::{Arguments, Command, DrainArguments, EXIT_USAGE, ServeArguments, SettingsArguments};
+use cli::{Arguments, Command, DevArguments, DrainArguments, EXIT_USAGE, ServeArguments, SettingsArguments};
 use member::Member;
 
 /// The exit code when something that must be there is not, or is in use.
@@ -49,7 +49,9 @@ fn main() -> ExitCode {
     };
     let code = match arguments.command {
         Command::Version => say(concat!("sidegrid ", env!("CARGO_PKG_VERSION"))),
-        Command::Dev(from) => settings(&from, Base::Dev).map_or_else(faulty, dev::run),
+        Command::Dev(DevArguments { settings: from, ready_file }) => {
+            settings(&from, Base::Dev).map_or_else(faulty, |settings| dev::run(settings, ready_file))
+        }
         Command::Serve(ServeArguments { settings: from, member_of: None }) => {
             settings(&from, Base::Serve).map_or_else(faulty, |settings| supervise(&settings))
         }
@@ -108,7 +110,7 @@ fn serve(settings: Settings, supervisor: u32) -> u8 {
         return EXIT_CANT_START;
     }
     match Bound::take_over() {
-        Ok(bound) => member::run(Member { settings, bound, clock, began, of_terminal: false }),
+        Ok(bound) => member::run(Member { settings, bound, clock, began, of_terminal: false, announcement: None }),
         Err(error) => {
             tracing::error!("{error}");
             EXIT_CANT_START

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use crate::EXIT_CANT_START;
 use crate::bound::Bound;
 use crate::control;
+use crate::dev::Announcement;
 use crate::grid::{Grid, Phase};
 use crate::identity::{Identity, IdentityError};
 use crate::node::{self, DrainSwitch, NodeSettings};
@@ -32,6 +33,8 @@ pub(crate) struct Member {
     pub(crate) began: Time,
     /// Whether it belongs to a terminal.
     pub(crate) of_terminal: bool,
+    /// What is told once it is ready.
+    pub(crate) announcement: Option<Announcement>,
 }
 
 /// Why a member can't start.
@@ -55,7 +58,7 @@ impl Member {
     /// # Errors
     /// When a part can't be started.
     pub(crate) async fn run(self) -> Result<u8, StartError> {
-        let Member { settings, bound, clock, began, of_terminal } = self;
+        let Member { settings, bound, clock, began, of_terminal, announcement } = self;
         let settings = Arc::new(settings);
         let signals = EndSignals::listen(of_terminal)?;
         let spawner = Spawner::new(Handle::current());
@@ -69,6 +72,9 @@ impl Member {
         sweep::start(&grid, &spawner);
         let serving = Serving::start(&settings, &grid, &net_counters, bound, &spawner)?;
         grid.advance(Phase::Running);
+        if let Some(announcement) = announcement {
+            spawner.spawn("announcement", announcement.when_ready(grid.clone(), spawner.stopping().clone()));
+        }
         let grace = settings.shutdown.grace;
         Ok(wait_and_drain(signals, &grid, &switch, &spawner, &serving, grace).await)
     }

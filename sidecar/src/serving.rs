@@ -12,7 +12,7 @@ use sidegrid_net::Counters;
 use crate::admin::{self, Admin, metrics};
 use crate::bound::{Bound, SocketFile};
 use crate::grid::Grid;
-use crate::http::{Api, Limits, Listeners, Server};
+use crate::http::{Api, Limits, Listeners, Server, body_budget};
 use crate::identity;
 use crate::spawner::Spawner;
 
@@ -43,7 +43,8 @@ impl Serving {
             header_timeout: settings.http.header_timeout,
             idle_timeout: settings.http.idle_timeout,
         };
-        let api = Api::new(grid.clone(), settings, &identity::name(settings));
+        let body_budget = body_budget(settings.http.max_value_bytes);
+        let api = Api::new(grid.clone(), settings, &identity::name(settings), body_budget);
         let http = Server::start(Listeners::of(bound.http, bound.socket)?, limits, api, spawner);
         let mut registry = Registry::default();
         metrics::register(&mut registry, grid.clone(), Arc::clone(net), http.open_connections());

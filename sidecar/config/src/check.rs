@@ -98,7 +98,9 @@ fn check_text(kind: ValueType, text: &str) -> Result<Value, Wrong> {
         ValueType::Size(min, max) => match parse_size(text) {
             Ok(bytes) if bytes < min || bytes > max => wrong(format!("{text} is out of range"), give()),
             Ok(bytes) => Ok(Value::String(format_size(bytes))),
-            Err(problem) => wrong(format!("{text:?} {problem}"), format!("{}, in KiB, MiB, GiB or bytes", give())),
+            Err(problem) => {
+                wrong(format!("{text:?} {problem}"), format!("{}, in Ki, Mi, Gi (or KiB, MiB, GiB) or bytes", give()))
+            }
         },
         ValueType::Socket if text.parse::<SocketAddr>().is_err() => {
             wrong(format!("{text:?} is not an address and port"), give())
@@ -264,14 +266,22 @@ mod tests {
             (ValueType::Whole(1, 64), json!("two"), "\"two\" is not a whole number; give 1 to 64"),
             (ValueType::Whole(1, 64), json!(1.5), "1.5 is not a whole number; give 1 to 64"),
             (ValueType::Whole(1, 64), json!([1]), "a list is not a whole number; give 1 to 64"),
-            (ValueType::Span(1000, 60_000), json!("30"), "\"30\" has no unit; give 1s to 1m, in ms, s, m, h or d"),
-            (ValueType::Span(1000, 60_000), json!(30), "\"30\" has no unit; give 1s to 1m, in ms, s, m, h or d"),
+            (
+                ValueType::Span(1000, 60_000),
+                json!("30"),
+                "\"30\" has no unit (in seconds it is 30s); give 1s to 1m, in ms, s, m, h or d",
+            ),
+            (
+                ValueType::Span(1000, 60_000),
+                json!(30),
+                "\"30\" has no unit (in seconds it is 30s); give 1s to 1m, in ms, s, m, h or d",
+            ),
             (ValueType::Span(1000, 60_000), json!("2m"), "2m is out of range; give 1s to 1m"),
             (ValueType::Size(1, 1024), json!("2KiB"), "2KiB is out of range; give 1 to 1KiB"),
             (
                 ValueType::Size(1, 1024),
                 json!("2Kb"),
-                "\"2Kb\" has an unknown unit; give 1 to 1KiB, in KiB, MiB, GiB or bytes",
+                "\"2Kb\" has an unknown unit; give 1 to 1KiB, in Ki, Mi, Gi (or KiB, MiB, GiB) or bytes",
             ),
             (word, json!("invalidation"), "invalidation is not available yet; give distributed or local"),
             (
@@ -363,7 +373,9 @@ mod tests {
     fn what_fits_is_kept_or_normalised() {
         assert_eq!(check(ValueType::Whole(0, 9), &json!("7")), Ok(json!(7)));
         assert_eq!(check(ValueType::Span(0, 90_000), &json!("60s")), Ok(json!("1m")));
+        assert_eq!(check(ValueType::Span(0, 5_400_000), &json!("1h30m")), Ok(json!("90m")));
         assert_eq!(check(ValueType::Size(0, 4096), &json!(1024)), Ok(json!("1KiB")));
+        assert_eq!(check(ValueType::Size(0, 4096), &json!("2Ki")), Ok(json!("2KiB")));
         assert_eq!(check(ValueType::Text, &json!(7)), Ok(json!("7")));
         assert_eq!(check(ValueType::Socket, &json!("[::1]:0")), Ok(json!("[::1]:0")));
         assert_eq!(check(ValueType::Bind, &json!("match-interface:eth.*")), Ok(json!("match-interface:eth.*")));

@@ -54,7 +54,7 @@ fn of_cache(found: &mut Found<'_>, name: &str, cache: &Cache) {
         };
         if let Some(why) = why {
             let remedy = "remove it, or set mode to distributed".to_owned();
-            found.add(&[&owners, &mode], format!("contradicts mode {}: {why}", cache.mode.word()), remedy);
+            found.add(&[&owners, &mode], format!("contradicts mode {}: {why}", cache.mode.as_str()), remedy);
         }
     }
     if cache.when_full == WhenFull::Reject && cache.max_entries.is_none() && cache.max_bytes.is_none() {

@@ -18,5 +18,5 @@ pub use load::{Base, Loaded, Sources};
 pub use schema::{FIELDS, Field, ValueType, reference};
 pub use setting_error::{Origin, SettingError, SettingErrors};
 pub use settings::*;
-pub use text::{format_size, format_span, parse_size, parse_span};
+pub use text::{TextError, format_size, format_span, parse_size, parse_span};
 pub use yaml::to_yaml;

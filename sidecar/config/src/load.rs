@@ -86,6 +86,18 @@ impl Settings {
         build(leaves)
     }
 
+    /// Checks settings that a program has put together, with the structure of a settings file. Errors don't name a source:
+    /// whoever calls knows what the tree was made of.
+    ///
+    /// # Errors
+    /// Every setting that is wrong, with its path and the fix.
+    pub fn of_tree(base: Base, tree: &Value) -> Result<Loaded, SettingErrors> {
+        let mut leaves = Leaves::default();
+        leaves.take_tree(&base.tree(), "", &Origin::Default);
+        leaves.take_tree(tree, "", &Origin::Caller);
+        build(leaves)
+    }
+
     /// The settings of `sidegrid dev` when no source says anything.
     ///
     /// # Panics

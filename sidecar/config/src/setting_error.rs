@@ -16,6 +16,8 @@ pub enum Origin {
     Environment(String),
     /// A `--set` argument.
     Set,
+    /// The caller of [`crate::Settings::of_tree`], who knows where it is from.
+    Caller,
 }
 
 impl fmt::Display for Origin {
@@ -25,6 +27,7 @@ impl fmt::Display for Origin {
             Origin::File(name) => f.write_str(name),
             Origin::Environment(variable) => f.write_str(variable),
             Origin::Set => f.write_str("--set"),
+            Origin::Caller => f.write_str("the caller"),
         }
     }
 }
@@ -43,12 +46,12 @@ pub struct SettingError {
 }
 
 impl fmt::Display for SettingError {
-    /// `caches.sessions.owners: 0 is out of range; give 1 to 64`, and where it came from unless that is the file.
+    /// `caches.sessions.owners: 0 is out of range; give 1 to 64`, and where it came from unless that is plain.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}; {}", self.path, self.problem, self.remedy)?;
         match &self.origin {
             Origin::Environment(_) | Origin::Set => write!(f, " (from {})", self.origin),
-            Origin::Default | Origin::File(_) => Ok(()),
+            Origin::Default | Origin::File(_) | Origin::Caller => Ok(()),
         }
     }
 }

@@ -25,6 +25,26 @@ fn faults(yaml: &str, env: &[(&str, &str)], sets: &[&str]) -> Vec<String> {
     load(yaml, env, sets).map(|l| panic!("loaded {l:?}")).unwrap_err()
 }
 
+/// Where a program made the settings, its users gave no argument that an error could name.
+#[test]
+fn errors_of_a_tree_name_no_source() {
+    let tree = |yaml: &str| serde_yaml::from_str::<serde_json::Value>(yaml).unwrap();
+    let good = tree("{cluster: {name: web}, caches: {s: {maxBytes: 64Mi, ttl: 1h30m, owners: null}}}");
+    let loaded = Settings::of_tree(Base::Serve, &good).unwrap();
+    assert_eq!(loaded.settings.caches["s"].max_bytes, Some(64 << 20));
+    assert_eq!(loaded.settings.caches["s"].ttl, Some(Duration::from_secs(5_400)));
+    assert_eq!(loaded.origins["cluster.name"], Origin::Caller);
+    let bad = tree("{caches: {s: {maxBytes: 64mb, ttl: 30}, t: {mode: local, owners: 3}}}");
+    assert_eq!(
+        Settings::of_tree(Base::Serve, &bad).unwrap_err().to_string().lines().collect::<Vec<_>>(),
+        [
+            "caches.s.maxBytes: \"64mb\" has an unknown unit; give 4KiB to 1TiB, in Ki, Mi, Gi (or KiB, MiB, GiB) or bytes",
+            "caches.s.ttl: \"30\" has no unit (in seconds it is 30s); give 1ms to 3650d, in ms, s, m, h or d",
+            "caches.t.owners: contradicts mode local: a local cache is held by this member alone; remove it, or set mode to distributed",
+        ]
+    );
+}
+
 #[test]
 fn the_example_of_the_design_loads_but_for_what_is_not_built() {
     let yaml = r#"
@@ -169,7 +189,7 @@ caches:
             "caches.realms.mode: invalidation is not available yet; give distributed, replicated or local",
             "caches.sessions.maxIdle: is not available yet; remove it",
             "caches.sessions.owners: 0 is out of range; give 1 to 64",
-            "caches.sessions.ttl: \"30\" has no unit; give 1ms to 3650d, in ms, s, m, h or d",
+            "caches.sessions.ttl: \"30\" has no unit (in seconds it is 30s); give 1ms to 3650d, in ms, s, m, h or d",
             "caches.work.owners: contradicts mode replicated: a replicated cache is held by every member; remove it, or set mode to distributed",
             "cluster: is a group of settings, not a value; give settings below it, such as cluster.name",
             "htp: is unknown; did you mean http?",

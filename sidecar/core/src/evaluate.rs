@@ -83,14 +83,16 @@ fn increment(
         },
     };
     let Some(value) = before.checked_add(by) else { return Decision::Answer(Outcome::Overflow) };
+    let deadline = current.map_or_else(|| deadline(ttl, now), |e| e.deadline);
     let entry = StoredEntry {
         value: Bytes::from(value.to_string()),
         content_type: current.map_or_else(|| Some("text/plain".into()), |e| e.content_type.clone()),
         etag: version,
-        deadline: current.map_or_else(|| deadline(ttl, now), |e| e.deadline),
+        deadline,
         written: now,
     };
-    Decision::Write { entry: Some(entry), outcome: Outcome::Counter { value, etag: version } }
+    let outcome = Outcome::Counter { value, etag: version, remaining: deadline.map(|d| d.since(now)) };
+    Decision::Write { entry: Some(entry), outcome }
 }
 
 fn holds(condition: &Condition, current: Option<&StoredEntry>) -> bool {
@@ -100,6 +102,7 @@ fn holds(condition: &Condition, current: Option<&StoredEntry>) -> bool {
         Condition::Present => current.is_some(),
         Condition::Matches(tags) => current.is_some_and(|e| tags.contains(&e.etag)),
         Condition::MatchesNone(tags) => !current.is_some_and(|e| tags.contains(&e.etag)),
+        Condition::PresentNone(tags) => current.is_some_and(|e| !tags.contains(&e.etag)),
     }
 }
 

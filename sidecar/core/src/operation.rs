@@ -96,6 +96,8 @@ pub enum Condition {
     Matches(SmallVec<[Version; 1]>),
     /// The key is absent or its `ETag` is none of these (`If-None-Match` with tags).
     MatchesNone(SmallVec<[Version; 1]>),
+    /// The key is present and its `ETag` is none of these (`If-Match: *` beside `If-None-Match` with tags).
+    PresentNone(SmallVec<[Version; 1]>),
 }
 
 /// An entry as an app sees it.
@@ -145,6 +147,8 @@ pub enum Outcome {
         value: i64,
         /// Of the new value.
         etag: Version,
+        /// Time to live that is left; none: for ever.
+        remaining: Option<Duration>,
     },
     /// The condition did not hold; nothing was applied.
     ConditionFailed {

@@ -116,7 +116,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
             .prop_map(|(created, etag, previous)| Outcome::Stored { created, etag, previous }),
         proptest::option::of(entry()).prop_map(|previous| Outcome::Deleted { previous }),
         version().prop_map(|etag| Outcome::Touched { etag }),
-        (any::<i64>(), version()).prop_map(|(value, etag)| Outcome::Counter { value, etag }),
+        (any::<i64>(), version(), proptest::option::of(duration()))
+            .prop_map(|(value, etag, remaining)| Outcome::Counter { value, etag, remaining }),
         proptest::option::of(version()).prop_map(|current| Outcome::ConditionFailed { current }),
         Just(Outcome::NotANumber),
         Just(Outcome::Overflow),
@@ -160,6 +161,7 @@ fn operation() -> impl Strategy<Value = Operation> {
             Just(Condition::Present),
             vec(version(), 0..3).prop_map(|v| Condition::Matches(v.into())),
             vec(version(), 0..3).prop_map(|v| Condition::MatchesNone(v.into())),
+            vec(version(), 0..3).prop_map(|v| Condition::PresentNone(v.into())),
         ]
     };
     let ttl = || proptest::option::of(duration());

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use super::{Admin, LIMITS, metrics};
 use crate::grid::{Grid, Phase};
-use crate::http::{Api, Listeners, Server};
+use crate::http::{Api, Listeners, Server, body_budget};
 use crate::spawner::Spawner;
 
 struct Running {
@@ -34,7 +34,7 @@ fn start(clustered: bool) -> Running {
         tcp.set_nonblocking(true).unwrap();
         tcp
     };
-    let api = Api::new(grid.clone(), &settings, "here");
+    let api = Api::new(grid.clone(), &settings, "here", body_budget(settings.http.max_value_bytes));
     let http = Server::start(Listeners::of(bind(), None).unwrap(), LIMITS, api, &spawner);
     let mut registry = Registry::default();
     metrics::register(&mut registry, grid.clone(), Arc::new(Counters::default()), http.open_connections());
@@ -46,13 +46,20 @@ fn start(clustered: bool) -> Running {
 }
 
 async fn ask(running: &Running, request: &str) -> (u16, String) {
+    let (head, body) = ask_with(running, request, "").await;
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+}
+
+/// With more lines of fields. Head and body of the answer.
+async fn ask_with(running: &Running, request: &str, fields: &str) -> (String, String) {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
-    let head = format!("{request} HTTP/1.1\r\nhost: any.example\r\nconnection: close\r\n\r\n");
+    let head = format!("{request} HTTP/1.1\r\nhost: any.example\r\nconnection: close\r\n{fields}\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
-    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, text.split_once("\r\n\r\n").unwrap().1.to_owned())
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\ncache-control: no-cache"), "{head}");
+    (head.to_owned(), body.to_owned())
 }
 
 #[tokio::test]
@@ -103,14 +110,56 @@ async fn it_only_reads_and_knows_its_paths() {
     running.spawner.stop().await;
 }
 
+#[tokio::test]
+async fn metrics_come_in_the_format_that_is_asked_for() {
+    let running = start(true);
+    let classic = "content-type: text/plain; version=0.0.4; charset=utf-8";
+    let open_metrics = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+    for (accept, expected) in [
+        ("", classic),
+        ("accept: text/plain;version=0.0.4\r\n", classic),
+        ("accept: text/plain;q=0.5\r\naccept: application/openmetrics-text\r\n", open_metrics),
+    ] {
+        let (head, body) = ask_with(&running, "GET /metrics", accept).await;
+        assert!(head.contains(expected), "{accept}: {head}");
+        assert!(head.contains("vary: accept"), "{head}");
+        assert_eq!(body.ends_with("# EOF\n"), expected == open_metrics);
+        if expected == classic {
+            // Every sample has a type under its own name.
+            for line in body.lines().filter(|line| !line.starts_with('#')) {
+                let name = line.split(['{', ' ']).next().unwrap();
+                assert!(body.contains(&format!("# TYPE {name} ")), "{line}");
+            }
+        }
+    }
+    running.spawner.stop().await;
+}
+
+/// An empty body is none, whichever way it is framed, and the connection goes on.
+#[tokio::test]
+async fn a_probe_may_be_framed_in_any_way() {
+    let running = start(false);
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        stream.write_all(b"0\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"ok\n") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+    }
+    running.spawner.stop().await;
+}
+
 /// Dashboards and alerts rest on these names: adding is fine, changing or removing is not.
 const NAMES: &str = include_str!("metric_names.txt");
 
 #[tokio::test]
 async fn names_kinds_and_labels_are_frozen() {
     let running = start(true);
-    let (status, text) = ask(&running, "GET /metrics").await;
-    assert_eq!(status, 200);
+    let (head, text) = ask_with(&running, "GET /metrics", "accept: application/openmetrics-text\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 200 "));
     assert!(text.ends_with("# EOF\n"));
     let mut names: Vec<String> = Vec::new();
     for line in text.lines() {

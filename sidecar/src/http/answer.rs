@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use sidegrid_core::Version;
 use sidegrid_core::operation::{Answer, EntryView};
@@ -18,6 +18,10 @@ pub(crate) const OWNER: HeaderName = HeaderName::from_static("sidegrid-owner");
 pub(crate) const HOPS: HeaderName = HeaderName::from_static("sidegrid-hops");
 /// `ETag` of the value that `?return=previous` gives back.
 pub(crate) const PREVIOUS_ETAG: HeaderName = HeaderName::from_static("sidegrid-previous-etag");
+
+/// Seconds that the entry has left to live, rounded up; absent when it lives for ever. Not `max-age`: that would let a
+/// cache between answer with what was replaced since.
+pub(crate) const TTL: HeaderName = HeaderName::from_static("sidegrid-ttl");
 
 /// Headers of the largest answer to an operation; room for them is made at once.
 const HEADERS: usize = 8;
@@ -77,30 +81,30 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Reply {
 /// An entry: 200, its value and all that is known of it.
 pub(crate) fn entry(view: EntryView) -> Reply {
     let content_type = content_type(&view);
-    let (etag, remaining, age) = (view.etag, view.remaining, view.age);
     let mut reply = with_body(StatusCode::OK, content_type, view.value);
-    describe(&mut reply, etag, remaining, age);
+    describe(&mut reply, view.etag, view.remaining);
     reply
 }
 
 /// 304: an entry's headers without its value.
 pub(crate) fn not_modified(view: &EntryView) -> Reply {
     let mut reply = empty(StatusCode::NOT_MODIFIED);
-    describe(&mut reply, view.etag, view.remaining, view.age);
+    describe(&mut reply, view.etag, view.remaining);
     reply
 }
 
-fn describe(reply: &mut Reply, version: Version, remaining: Option<Duration>, age: Duration) {
+/// What an answer about an entry that is there says of it: its version, and its lifetime if it has one.
+pub(crate) fn describe(reply: &mut Reply, version: Version, remaining: Option<Duration>) {
     let headers = reply.headers_mut();
     headers.insert(ETAG, etag(version));
-    headers.insert(AGE, seconds(age));
     if let Some(remaining) = remaining {
-        headers.insert(CACHE_CONTROL, Short::value(format_args!("max-age={}", remaining.as_secs())));
+        headers.insert(TTL, HeaderValue::from(seconds_up(remaining)));
     }
 }
 
-fn seconds(span: Duration) -> HeaderValue {
-    HeaderValue::from(span.as_secs())
+/// Whole seconds, rounded up: a living entry never has 0 left.
+fn seconds_up(span: Duration) -> u64 {
+    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
 }
 
 /// A value that was replaced or removed: 200, and its own `ETag` beside that of the answer.
@@ -142,6 +146,14 @@ mod unit {
     use sidegrid_core::ViewNumber;
 
     use super::*;
+
+    #[test]
+    fn lifetimes_are_rounded_up_and_may_be_of_any_length() {
+        for (millis, seconds) in [(0, 0), (1, 1), (999, 1), (1_000, 1), (19_999, 20), (20_000, 20)] {
+            assert_eq!(seconds_up(Duration::from_millis(millis)), seconds);
+        }
+        assert_eq!(seconds_up(Duration::MAX), u64::MAX);
+    }
 
     #[test]
     fn the_longest_version_fits() {

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CONNECTION, HeaderValue, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, HeaderValue, VARY,
 };
 use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode, Version};
-use sidegrid_config::Settings;
+use hyper::{Method, Request, StatusCode};
+use sidegrid_config::{Settings, Timing};
 use sidegrid_core::operation::{Answer, OperationKind};
 
 use super::body::{Bodies, Upload};
@@ -34,19 +34,22 @@ pub(crate) struct Api {
     guard: Guard,
     bodies: Bodies,
     timeout: Duration,
+    timing: Timing,
 }
 
 impl Api {
-    /// An API over this grid, for a member of this name.
-    pub(crate) fn new(grid: Grid, settings: &Settings, member_name: &str) -> Api {
+    /// An API over this grid, for a member of this name. Bodies under way may take `body_budget` bytes together.
+    pub(crate) fn new(grid: Grid, settings: &Settings, member_name: &str, body_budget: u64) -> Api {
+        let http = &settings.http;
         Api {
             grid,
             cluster_name: settings.cluster.name.clone(),
             member_name: member_name.to_owned(),
             owners: Owners::new(member_name),
-            guard: Guard::new(&settings.http),
-            bodies: Bodies::new(settings.http.max_value_bytes, settings.http.body_timeout),
-            timeout: settings.http.request_timeout,
+            guard: Guard::new(http),
+            bodies: Bodies::new(body_budget, http.max_value_bytes, http.body_timeout),
+            timeout: http.request_timeout,
+            timing: settings.cluster.timing,
         }
     }
 
@@ -113,35 +116,34 @@ impl Api {
     }
 }
 
+impl Api {
+    /// What to answer, and the allowed origin that may read it.
+    async fn decide<'a>(
+        &self,
+        connected: &Connected,
+        parts: &'a Parts,
+        upload: &mut Upload<'_>,
+    ) -> (Result<Reply, Problem>, Option<&'a HeaderValue>) {
+        let checked = Fields::of(&parts.headers)
+            .and_then(|fields| Ok((fields, self.guard.check(&fields, &parts.uri, connected.local)?)));
+        match checked {
+            Ok((_, origin)) if parts.method == Method::OPTIONS => (Ok(options(parts, origin.is_some())), origin),
+            Ok((fields, origin)) => (self.route(parts, &fields, upload).await, origin),
+            Err(problem) => (Err(problem), None),
+        }
+    }
+}
+
 impl Service for Api {
     async fn answer(&self, connected: &Connected, request: Request<Incoming>) -> Reply {
         let (parts, incoming) = request.into_parts();
-        let fields = Fields::of(&parts.headers);
         let mut upload = Upload::new(incoming, &self.bodies);
-        let mut let_in = None;
-        let result = match self.guard.check(&fields, &parts.uri, connected.local) {
-            Ok(origin) => {
-                let_in = origin;
-                if parts.method == Method::OPTIONS {
-                    Ok(options(&parts, origin.is_some()))
-                } else {
-                    self.route(&parts, &fields, &mut upload).await
-                }
-            }
-            Err(problem) => Err(problem),
-        };
-        let may_go_on = upload.is_complete() || upload.finish().await;
-        let mut reply = result.unwrap_or_else(Problem::into_reply);
+        let (result, let_in) = self.decide(connected, &parts, &mut upload).await;
+        let mut reply = result.unwrap_or_else(|problem| problem.with_times(&self.timing).into_reply());
         if let Some(origin) = let_in {
             share(&mut reply, origin);
         }
-        if !may_go_on {
-            // What is left of the body is not read: HTTP/2 ends the stream, HTTP/1.1 has to end the connection.
-            connected.linger();
-            if parts.version < Version::HTTP_2 {
-                reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-        }
+        upload.end(connected, parts.version, &mut reply).await;
         reply
     }
 }
@@ -164,7 +166,7 @@ fn options(parts: &Parts, shared: bool) -> Reply {
 fn share(reply: &mut Reply, origin: &HeaderValue) {
     let headers = reply.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    let names = "etag, age, sidegrid-owner, sidegrid-hops, sidegrid-previous-etag, retry-after";
+    let names = "etag, sidegrid-ttl, sidegrid-owner, sidegrid-hops, sidegrid-previous-etag, retry-after";
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(names));
     headers.insert(VARY, HeaderValue::from_static("origin"));
 }

@@ -1,11 +1,12 @@
-//! The caches: settings and figures.
+//! The caches: settings and stats.
 
 use serde::Serialize;
 use sidegrid_config::{Copies, format_size, format_span};
 use utoipa::ToSchema;
 
 use super::api::Api;
-use super::problem::{Problem, ProblemBody};
+use super::openapi::responses::{AnyProblems, NoCacheProblem};
+use super::problem::Problem;
 use super::query::Query;
 use super::{Reply, answer};
 use crate::grid::CacheHandle;
@@ -17,7 +18,7 @@ pub(crate) struct CacheList<'a> {
     caches: Vec<CacheState<'a>>,
 }
 
-/// Settings and figures of a cache.
+/// Settings and stats of a cache.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Cache)]
@@ -43,12 +44,12 @@ pub(crate) struct CacheState<'a> {
     /// `evict` or `reject`.
     when_full: &'static str,
     /// What this member holds and has done.
-    figures: Figures,
+    stats: Stats,
 }
 
-/// Figures of a cache at this member.
+/// What a cache holds at this member, and what was done with it here.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Figures {
+pub(crate) struct Stats {
     /// Entries held here.
     entries: u64,
     /// Bytes that they take here: keys, values and true overhead.
@@ -69,10 +70,10 @@ pub(crate) struct Figures {
 
 fn state<'a>(api: &Api, cache: &'a CacheHandle) -> CacheState<'a> {
     let settings = &cache.settings;
-    let figures = api.grid.figures(cache);
+    let stats = api.grid.figures(cache);
     CacheState {
         name: &cache.name,
-        mode: settings.mode.word(),
+        mode: settings.mode.as_str(),
         owners: match settings.copies() {
             Copies::Count(owners) => Some(owners),
             Copies::All | Copies::Local => None,
@@ -80,16 +81,16 @@ fn state<'a>(api: &Api, cache: &'a CacheHandle) -> CacheState<'a> {
         ttl: settings.ttl.map(format_span),
         max_entries: settings.max_entries,
         max_bytes: settings.max_bytes.map(format_size),
-        when_full: settings.when_full.word(),
-        figures: Figures {
-            entries: figures.entries,
-            bytes: figures.bytes,
-            hits: figures.hits,
-            misses: figures.misses,
-            stores: figures.stores,
-            removes: figures.removes,
-            evictions: figures.evictions,
-            expirations: figures.expirations,
+        when_full: settings.when_full.as_str(),
+        stats: Stats {
+            entries: stats.entries,
+            bytes: stats.bytes,
+            hits: stats.hits,
+            misses: stats.misses,
+            stores: stats.stores,
+            removes: stats.removes,
+            evictions: stats.evictions,
+            expirations: stats.expirations,
         },
     }
 }
@@ -97,7 +98,7 @@ fn state<'a>(api: &Api, cache: &'a CacheHandle) -> CacheState<'a> {
 /// Lists the caches.
 #[utoipa::path(
     get, path = "/v1/caches", tag = "caches",
-    responses((status = 200, description = "All caches by name", body = CacheList))
+    responses((status = 200, description = "All caches by name", body = CacheList), AnyProblems)
 )]
 pub(super) fn list_caches(api: &Api, query: Option<&str>) -> Result<Reply, Problem> {
     Query::of(query, &[])?;
@@ -109,8 +110,8 @@ pub(super) fn list_caches(api: &Api, query: Option<&str>) -> Result<Reply, Probl
     get, path = "/v1/caches/{cache}", tag = "caches",
     params(("cache" = String, Path, description = "Name of the cache")),
     responses(
-        (status = 200, description = "Settings and figures", body = CacheState),
-        (status = 404, description = "No such cache", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Settings and stats", body = CacheState),
+        AnyProblems, NoCacheProblem,
     )
 )]
 pub(super) fn show_cache(api: &Api, name: &str, query: Option<&str>) -> Result<Reply, Problem> {

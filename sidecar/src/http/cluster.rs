@@ -6,6 +6,7 @@ use sidegrid_core::snapshot::{Participation, Snapshot};
 use utoipa::ToSchema;
 
 use super::api::Api;
+use super::openapi::responses::AnyProblems;
 use super::problem::Problem;
 use super::query::Query;
 use super::{Reply, answer};
@@ -41,7 +42,7 @@ pub(crate) struct OwnState {
     participation: &'static str,
     /// Whether apps should be sent here.
     ready: bool,
-    /// Why not, as a stable word.
+    /// Why not, as a stable label.
     reason: &'static str,
     /// Lease that is left, in milliseconds.
     lease_left_ms: u64,
@@ -107,9 +108,9 @@ pub(crate) struct MemberState {
 pub(crate) struct Health {
     /// Whether the registry answered last time. Without it service goes on; changes of the view wait.
     registry_ok: bool,
-    /// Older views in which somebody might still hold a lease.
+    /// Older views in which a lease may still run.
     unsealed_views: usize,
-    /// Why a needed exclusion can't go on, as a stable word.
+    /// Why a needed exclusion can't go on, as a stable label.
     waits_for: Option<&'static str>,
     /// Groups with copies still being filled.
     under_replicated_groups: usize,
@@ -122,7 +123,7 @@ pub(crate) struct Health {
 /// Shows the view, its members with locality, and health.
 #[utoipa::path(
     get, path = "/v1/cluster", tag = "cluster",
-    responses((status = 200, description = "The cluster as this member sees it", body = ClusterState))
+    responses((status = 200, description = "The cluster as this member sees it", body = ClusterState), AnyProblems)
 )]
 pub(super) fn show_cluster(api: &Api, query: Option<&str>) -> Result<Reply, Problem> {
     Query::of(query, &[])?;
@@ -139,7 +140,7 @@ fn state(api: &Api, snapshot: &Snapshot) -> ClusterState {
         member: OwnState {
             id: own.to_string(),
             name: api.member_name.clone(),
-            participation: participation_word(&api.grid, snapshot),
+            participation: participation_label(&api.grid, snapshot),
             ready: readiness.ready,
             reason: readiness.reason,
             lease_left_ms: u64::try_from(snapshot.lease_left.as_millis()).unwrap_or(u64::MAX),
@@ -181,8 +182,8 @@ fn member(member: &Member, this: bool, suspected: bool) -> MemberState {
     }
 }
 
-/// Where this node stands, as a word of the API.
-pub(crate) fn participation_word(grid: &Grid, snapshot: &Snapshot) -> &'static str {
+/// Where this node stands, as a label of the API.
+pub(crate) fn participation_label(grid: &Grid, snapshot: &Snapshot) -> &'static str {
     match snapshot.participation {
         _ if !grid.is_clustered() => "local",
         Participation::Joining => "joining",

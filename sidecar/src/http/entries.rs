@@ -1,12 +1,16 @@
 //! Entries: one function per method. Their attributes are the OpenAPI document's source.
 
 use hyper::StatusCode;
-use hyper::header::ETAG;
-use sidegrid_core::operation::{Answer, Condition, EntryView, OperationKind, Outcome};
+use sidegrid_core::operation::{Answer, EntryView, OperationKind, Outcome};
 
 use super::api::Call;
 use super::body::Upload;
 use super::conditions::{self, ReadConditions, ReadVerdict};
+use super::fields::Field;
+use super::openapi::responses::{
+    AbsentProblem, AnyProblems, ConditionProblem, CounterProblems, EntryProblems, NoCacheProblem, RoomProblem,
+    WriteProblems,
+};
 use super::problem::{Problem, ProblemBody, ProblemType};
 use super::query::Query;
 use super::{Reply, answer};
@@ -24,31 +28,25 @@ type Answered = Result<Reply, Problem>;
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     responses(
-        (status = 200, description = "The value", content_type = "application/octet-stream", body = Vec<u8>, headers(
-            ("ETag" = String, description = "Version of the value"),
-            ("Age" = u64, description = "Seconds since the value reached the copy that answered"),
-            ("Cache-Control" = String, description = "max-age: seconds to live that are left; absent when it lives for ever"),
-            ("Sidegrid-Owner" = String, description = "Member whose copy answered"),
-            ("Sidegrid-Hops" = u8, description = "Members between this one and that copy"),
-        )),
+        (status = 200, description = "The value", content_type = "application/octet-stream", body = Vec<u8>),
         (status = 304, description = "The entry is one of If-None-Match"),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such entry, or no such cache: told apart by `type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "The entry is none of If-Match; ETag has its version", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
+        AnyProblems, AbsentProblem, EntryProblems, ConditionProblem,
     )
 )]
 pub(super) async fn get_entry(call: &Call<'_>) -> Answered {
     Query::of(call.query, &[])?;
-    call.fields.refuse_unkept()?;
+    call.fields.refuse_unavailable()?;
     let conditions = ReadConditions::of(call.fields)?;
     let mut answer = call.execute(OperationKind::Get).await?;
     let reply = match std::mem::replace(&mut answer.outcome, Outcome::Absent) {
         Outcome::Found(view) => match conditions.verdict(view.etag) {
             ReadVerdict::Send => answer::entry(view),
             ReadVerdict::NotModified => answer::not_modified(&view),
-            ReadVerdict::Failed => Problem::condition_failed(Some(view.etag)).into_reply(),
+            ReadVerdict::Failed => {
+                let mut reply = Problem::condition_failed(Some(view.etag)).into_reply();
+                answer::describe(&mut reply, view.etag, view.remaining);
+                reply
+            }
         },
         Outcome::Absent => absent(),
         other => return Err(Problem::internal(&other)),
@@ -62,8 +60,15 @@ pub(super) async fn get_entry(call: &Call<'_>) -> Answered {
     params(
         ("cache" = String, Path, description = "Name of the cache"),
         ("key" = String, Path, description = "1 to 1,024 bytes, percent-encoded"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags, or *: 304 when the entry is one of them"),
+        ("If-Match" = Option<String>, Header, description = "ETags, or *: 412 when the entry is none of them"),
+        ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
-    responses((status = 200, description = "As GET, without the value"), (status = 404, description = "No such entry or cache"))
+    responses(
+        (status = 200, description = "As GET, without the value"),
+        (status = 304, description = "The entry is one of If-None-Match"),
+        AnyProblems, AbsentProblem, EntryProblems, ConditionProblem,
+    )
 )]
 pub(super) async fn head_entry(call: &Call<'_>) -> Answered {
     // The body is left out where the answer is written, its length is not.
@@ -80,29 +85,25 @@ pub(super) async fn head_entry(call: &Call<'_>) -> Answered {
         ("return" = Option<String>, Query, description = "previous: give back the value that was replaced"),
         ("Content-Type" = Option<String>, Header, description = "Kept and given back"),
         ("Cache-Control" = Option<String>, Header, description = "max-age counts as ttl, in seconds"),
-        ("If-None-Match" = Option<String>, Header, description = "*: only if absent"),
+        ("If-None-Match" = Option<String>, Header, description = "*: only if absent; ETags: only if the entry is none of them"),
         ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them; *: only if present"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters: a retry applies once"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: a retry applies once"),
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The value"),
     responses(
-        (status = 200, description = "Replaced; with return=previous, the value before and its type. Sidegrid-Previous-ETag has its version", content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 201, description = "Created", headers(("ETag" = String, description = "Version of the value"))),
-        (status = 204, description = "Replaced", headers(("ETag" = String, description = "Version of the value"))),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such cache", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The Idempotency-Key is too old to be known", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "The condition does not hold; ETag has the entry's version", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "Replaced; with return=previous, the value before and its type. Sidegrid-Previous-ETag has its version", content_type = "application/octet-stream", body = Vec<u8>, headers(
+            ("Sidegrid-Previous-ETag" = String, description = "Version of the value before"),
+        )),
+        (status = 201, description = "Created"),
+        (status = 204, description = "Replaced"),
+        AnyProblems, NoCacheProblem, EntryProblems, WriteProblems, ConditionProblem, RoomProblem,
         (status = 413, description = "The value is larger than `limit`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 507, description = "The cache is full and refuses rather than evicts", body = ProblemBody, content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn put_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
     let query = Query::of(call.query, &["ttl", "return"])?;
+    call.fields.refuse_unavailable()?;
     call.fields.refuse_unkept()?;
     let ttl = query.ttl()?.or(call.fields.max_age()?).or(call.cache.settings.ttl);
     let condition = conditions::of_write(call.fields)?;
@@ -115,7 +116,7 @@ pub(super) async fn put_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answe
         Outcome::Stored { created, etag, previous } => {
             let status = if created { StatusCode::CREATED } else { StatusCode::NO_CONTENT };
             let mut reply = previous.map_or_else(|| answer::empty(status), answer::previous);
-            reply.headers_mut().insert(ETAG, answer::etag(etag));
+            answer::describe(&mut reply, etag, ttl);
             Ok(call.signed(reply, &answer))
         }
         other => decline(call, &answer, other),
@@ -129,24 +130,22 @@ pub(super) async fn put_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answe
         ("cache" = String, Path, description = "Name of the cache"),
         ("key" = String, Path, description = "1 to 1,024 bytes, percent-encoded"),
         ("return" = Option<String>, Query, description = "previous: give back the value that was removed"),
-        ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters: a retry applies once"),
+        ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them; *: only if present"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags: only if the entry is none of them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: a retry applies once"),
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     responses(
-        (status = 200, description = "Removed; with return=previous, the value", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, description = "Removed; with return=previous, the value", content_type = "application/octet-stream", body = Vec<u8>, headers(
+            ("Sidegrid-Previous-ETag" = String, description = "Version of the value that was removed"),
+        )),
         (status = 204, description = "Removed"),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such entry, or no such cache: told apart by `type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The Idempotency-Key is too old to be known", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "The condition does not hold; ETag has the entry's version", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
+        AnyProblems, AbsentProblem, EntryProblems, WriteProblems, ConditionProblem,
     )
 )]
-pub(super) async fn delete_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answered {
+pub(super) async fn delete_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
     let query = Query::of(call.query, &["return"])?;
-    refuse_body(upload)?;
+    upload.expect_none().await?;
     let condition = conditions::of_write(call.fields)?;
     let kind = OperationKind::Delete { condition, return_previous: query.returns_previous()? };
     let mut answer = call.execute(kind).await?;
@@ -164,23 +163,19 @@ pub(super) async fn delete_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answer
         ("key" = String, Path, description = "1 to 1,024 bytes, percent-encoded"),
         ("ttl" = Option<String>, Query, description = "New time to live, such as 30s; 1ms to 3650d. It or Cache-Control is needed"),
         ("Cache-Control" = Option<String>, Header, description = "max-age counts as ttl, in seconds"),
-        ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters: a retry applies once"),
+        ("If-Match" = Option<String>, Header, description = "ETags: only if the entry is one of them; *: only if present"),
+        ("If-None-Match" = Option<String>, Header, description = "ETags: only if the entry is none of them"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: a retry applies once"),
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     responses(
-        (status = 204, description = "Changed; the ETag stays", headers(("ETag" = String, description = "Version of the value"))),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such entry, or no such cache: told apart by `type`", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The Idempotency-Key is too old to be known", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "The condition does not hold; ETag has the entry's version", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 204, description = "Changed; the ETag stays"),
+        AnyProblems, AbsentProblem, EntryProblems, WriteProblems, ConditionProblem,
     )
 )]
-pub(super) async fn touch_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answered {
+pub(super) async fn touch_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
     let query = Query::of(call.query, &["ttl"])?;
-    refuse_body(upload)?;
+    upload.expect_none().await?;
     let condition = conditions::of_write(call.fields)?;
     let Some(ttl) = query.ttl()?.or(call.fields.max_age()?) else {
         return Err(Problem::parameter("ttl", "is needed: PATCH changes the time to live alone"));
@@ -189,7 +184,7 @@ pub(super) async fn touch_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answere
     match std::mem::replace(&mut answer.outcome, Outcome::Absent) {
         Outcome::Touched { etag } => {
             let mut reply = answer::empty(StatusCode::NO_CONTENT);
-            reply.headers_mut().insert(ETAG, answer::etag(etag));
+            answer::describe(&mut reply, etag, Some(ttl));
             Ok(call.signed(reply, &answer))
         }
         other => decline(call, &answer, other),
@@ -206,33 +201,28 @@ pub(super) async fn touch_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answere
         ("initial" = Option<i64>, Query, description = "What an absent entry counts as, by default 0"),
         ("ttl" = Option<String>, Query, description = "Time to live of an entry that is created; an existing one keeps its own"),
         ("Cache-Control" = Option<String>, Header, description = "max-age counts as ttl, in seconds"),
-        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible characters: a retry applies once"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters: a retry applies once"),
         ("Sidegrid-Timeout" = Option<String>, Header, description = "Longest wait, such as 500ms; 1ms to 10m"),
     ),
     responses(
-        (status = 200, description = "The new value, in decimal", content_type = "text/plain", body = String, headers(("ETag" = String, description = "Version of the value"))),
-        (status = 400, description = "A key, header or parameter can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such cache", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The value is no counter, the counter would pass 64 bits, or the Idempotency-Key is too old to be known", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is under way", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "No lease, no owner, rebalancing, or no answer in time", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 507, description = "The cache is full and refuses rather than evicts", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "The new value, in decimal", content_type = "text/plain", body = String),
+        AnyProblems, NoCacheProblem, EntryProblems, CounterProblems, RoomProblem,
     )
 )]
-pub(super) async fn increment_entry(call: &Call<'_>, upload: &Upload<'_>) -> Answered {
+pub(super) async fn increment_entry(call: &Call<'_>, upload: &mut Upload<'_>) -> Answered {
     let query = Query::of(call.query, &["by", "initial", "ttl"])?;
-    refuse_body(upload)?;
-    if conditions::of_write(call.fields)? != Condition::Always {
-        return Err(Problem::header("If-Match", "an increment takes no condition"));
+    upload.expect_none().await?;
+    if let Some(field) = [Field::IfMatch, Field::IfNoneMatch].into_iter().find(|field| call.fields.has(*field)) {
+        return Err(Problem::header(field.name(), "an increment takes no condition; leave it out"));
     }
     let (by, initial) = (query.number("by", 1)?, query.number("initial", 0)?);
     let ttl = query.ttl()?.or(call.fields.max_age()?).or(call.cache.settings.ttl);
     let mut answer = call.execute(OperationKind::Increment { by, initial, ttl }).await?;
     match std::mem::replace(&mut answer.outcome, Outcome::Absent) {
-        Outcome::Counter { value, etag } => {
+        Outcome::Counter { value, etag, remaining } => {
             let text = hyper::header::HeaderValue::from_static("text/plain");
             let mut reply = answer::with_body(StatusCode::OK, text, value.to_string().into());
-            reply.headers_mut().insert(ETAG, answer::etag(etag));
+            answer::describe(&mut reply, etag, remaining);
             Ok(call.signed(reply, &answer))
         }
         other => decline(call, &answer, other),
@@ -261,14 +251,4 @@ fn decline(call: &Call<'_>, answer: &Answer, outcome: Outcome) -> Answered {
         other => return Err(Problem::internal(&other)),
     };
     Ok(call.signed(reply, answer))
-}
-
-fn refuse_body(upload: &Upload<'_>) -> Result<(), Problem> {
-    if upload.is_complete() {
-        return Ok(());
-    }
-    Err(Problem::new(
-        ProblemType::BadRequest,
-        "this method takes no body; what it does is said by parameters and headers",
-    ))
 }

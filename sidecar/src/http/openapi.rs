@@ -7,8 +7,11 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use utoipa::OpenApi;
 
+use self::responses::CommonHeaders;
 use super::problem::{Problem, ProblemBody};
 use super::{Reply, answer, caches, cluster, entries};
+
+pub(super) mod responses;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,10 +33,11 @@ use super::{Reply, answer, caches, cluster, entries};
         cluster::show_cluster,
         cluster::explain::explain_key,
     ),
+    modifiers(&CommonHeaders),
     components(schemas(ProblemBody)),
     tags(
         (name = "entries", description = "Values by key"),
-        (name = "caches", description = "Settings and figures"),
+        (name = "caches", description = "Settings and stats"),
         (name = "cluster", description = "Members and where keys live")
     )
 )]

@@ -1,12 +1,14 @@
 //! Errors as apps see them: `application/problem+json` (RFC 9457).
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
+use sidegrid_config::Timing;
 use sidegrid_core::Version;
 use sidegrid_core::operation::{Applied, Outcome, Refusal, RefusalReason};
 use utoipa::ToSchema;
@@ -17,7 +19,7 @@ use super::answer::etag;
 /// What every `type` begins with.
 pub(crate) const TYPE_PREFIX: &str = "https://sidegrid.dev/problems/";
 
-/// The kinds of problem. Words, statuses and `retryable` are part of the contract.
+/// The kinds of problem. Labels, statuses and `retryable` are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProblemType {
     BadKey,
@@ -49,7 +51,7 @@ pub(crate) enum ProblemType {
 /// What is fixed for a kind.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About {
-    pub(crate) word: &'static str,
+    pub(crate) label: &'static str,
     pub(crate) title: &'static str,
     pub(crate) status: StatusCode,
     pub(crate) retryable: bool,
@@ -87,8 +89,8 @@ impl ProblemType {
 
     /// What is fixed for this kind.
     pub(crate) const fn about(self) -> About {
-        const fn about(word: &'static str, status: StatusCode, retryable: bool, title: &'static str) -> About {
-            About { word, title, status, retryable }
+        const fn about(label: &'static str, status: StatusCode, retryable: bool, title: &'static str) -> About {
+            About { label, title, status, retryable }
         }
         match self {
             ProblemType::BadKey => about("bad-key", StatusCode::BAD_REQUEST, false, "The key can't be used"),
@@ -149,11 +151,27 @@ impl ProblemType {
     }
 }
 
+impl ProblemType {
+    /// How long what is in the way usually lasts, by the cluster's times; none: a retry can't help.
+    fn passes_after(self, timing: &Timing) -> Option<Duration> {
+        match self {
+            // Until the lease is renewed, or one that an older view gave has run out.
+            ProblemType::NoLease | ProblemType::Rebalancing => Some(timing.lease),
+            // Until a member is found dead and a view without it is served.
+            ProblemType::NoOwner => Some(timing.suspect + timing.lease),
+            // Until some of the work under way is done; what timed out has been waited for already.
+            ProblemType::Overloaded | ProblemType::Timeout | ProblemType::BodyTimeout => Some(timing.ping),
+            _ => None,
+        }
+    }
+}
+
 /// The body of a problem.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 #[schema(as = Problem)]
 pub(crate) struct ProblemBody<'a> {
-    /// Stable URI of the kind of problem: `https://sidegrid.dev/problems/` and a word.
+    /// Stable URI of the kind of problem: `https://sidegrid.dev/problems/` and a label.
     #[serde(rename = "type")]
     #[schema(example = "https://sidegrid.dev/problems/condition-failed")]
     kind: &'a str,
@@ -168,6 +186,10 @@ pub(crate) struct ProblemBody<'a> {
     /// Whether the operation took effect: `no` is certain.
     #[schema(pattern = "^(no|unknown)$")]
     applied: &'a str,
+    /// For a retryable problem: after how many milliseconds a retry is worth while. `Retry-After` says it in whole seconds,
+    /// rounded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
     /// For `value-too-large`: the most bytes that a value may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
@@ -179,6 +201,7 @@ pub(crate) struct Problem {
     pub(crate) kind: ProblemType,
     pub(crate) detail: Cow<'static, str>,
     applied: Applied,
+    retry_after: Option<Duration>,
     limit: Option<u64>,
     allow: Option<&'static str>,
     current: Option<Version>,
@@ -188,7 +211,13 @@ impl Problem {
     /// A problem that was found before anything could be applied.
     pub(crate) fn new(kind: ProblemType, detail: impl Into<Cow<'static, str>>) -> Problem {
         let detail = detail.into();
-        Problem { kind, detail, applied: Applied::No, limit: None, allow: None, current: None }
+        let retry_after = kind.passes_after(&Timing::default());
+        Problem { kind, detail, applied: Applied::No, retry_after, limit: None, allow: None, current: None }
+    }
+
+    /// The same with the times of this cluster.
+    pub(crate) fn with_times(self, timing: &Timing) -> Problem {
+        Problem { retry_after: self.kind.passes_after(timing), ..self }
     }
 
     /// A query parameter of this name is wrong in this way.
@@ -231,7 +260,7 @@ impl Problem {
     /// The body, as JSON.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let about = self.kind.about();
-        let kind = [TYPE_PREFIX, about.word].concat();
+        let kind = [TYPE_PREFIX, about.label].concat();
         let body = ProblemBody {
             kind: &kind,
             title: about.title,
@@ -242,10 +271,16 @@ impl Problem {
                 Applied::No => "no",
                 Applied::Unknown => "unknown",
             },
+            retry_after_ms: self.retry_after.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
             limit: self.limit,
         };
         // Texts and numbers alone: writing them as JSON can't fail.
         serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// `Retry-After` knows whole seconds only: the nearest, so that what passes in a fraction is not waited for.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after.map(|after| (after + Duration::from_millis(500)).as_secs())
     }
 
     /// As an answer.
@@ -255,8 +290,8 @@ impl Problem {
         *reply.status_mut() = about.status;
         let headers = reply.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if about.retryable {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_seconds() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
@@ -317,9 +352,9 @@ pub(crate) fn shortened(name: &str) -> Cow<'_, str> {
 pub(crate) fn reference() -> String {
     let mut table = String::from("| type | status | retryable | what it says |\n| --- | --- | --- | --- |\n");
     for kind in ProblemType::ALL {
-        let About { word, title, status, retryable } = kind.about();
+        let About { label, title, status, retryable } = kind.about();
         let retryable = if retryable { "yes" } else { "no" };
-        table.push_str(&format!("| `{word}` | {} | {retryable} | {title} |\n", status.as_u16()));
+        table.push_str(&format!("| `{label}` | {} | {retryable} | {title} |\n", status.as_u16()));
     }
     table
 }

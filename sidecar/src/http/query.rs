@@ -13,7 +13,7 @@ const MAX_PARAMETERS: usize = 16;
 const NOT_YET: &[&str] = &["maxIdle", "maxStaleness", "fill", "wait"];
 
 /// Longest time to live: ten years.
-const MAX_TTL: Duration = Duration::from_secs(3_650 * 86_400);
+pub(super) const MAX_TTL: Duration = Duration::from_secs(3_650 * 86_400);
 
 /// The parameters of one request, as far as they are known to its handler.
 #[derive(Debug, Default)]

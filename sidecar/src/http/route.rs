@@ -67,6 +67,8 @@ fn below_caches(below: &str) -> Route<'_> {
             Some((key, "increment")) => Route::Increment { cache, key },
             Some(_) => Route::Unknown,
         },
+        // Clients that resolve `.` and `..` come here and above with requests that are meant for an entry: no method on
+        // these paths may change anything unless a parameter of its own asks for it.
         None if matches!(rest, "entries" | "batch" | "events") => Route::NotYet,
         _ => Route::Unknown,
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{CACHE_CONTROL, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -141,8 +142,9 @@ fn full_answer() -> Vec<u8> {
     let problem = Problem::new(ProblemType::Overloaded, "too many connections are open, and none of them is idle");
     let body = problem.to_json();
     let status = problem.kind.about().status;
+    let after = problem.retry_after_seconds().unwrap_or(0);
     let mut answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\nretry-after: {after}\r\ncache-control: no-cache\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     )
     .into_bytes();
@@ -222,7 +224,11 @@ async fn serve<S: Service>(shared: Arc<Shared<S>>, socket: Socket, connected: Ar
         let (shared, connected) = (Arc::clone(&shared), Arc::clone(&connected));
         async move {
             let _in_flight = connected.begin(request.version() == Version::HTTP_2);
-            Ok::<_, Infallible>(shared.service.answer(&connected, request).await)
+            let mut reply = shared.service.answer(&connected, request).await;
+            // All that is told here may be another thing the next moment. Without this, HTTP lets any cache between
+            // reuse a 200 or a 404 without asking (RFC 9110, 15.1).
+            reply.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache"));
+            Ok::<_, Infallible>(reply)
         }
     });
     let mut connection = std::pin::pin!(shared.builder.serve_connection(io, service));

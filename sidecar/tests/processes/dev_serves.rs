@@ -34,6 +34,25 @@ fn it_prints_commands_that_work() {
     }
 }
 
+/// Also with a clustered cache, which takes a moment.
+#[test]
+fn it_says_when_it_is_ready_by_a_line_and_by_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ready");
+    std::fs::write(&file, "of an earlier run").unwrap();
+    let mut dev =
+        Sidecar::start_with("dev", &["caches.sessions.mode=distributed"], &["--ready-file", file.to_str().unwrap()]);
+    let url = dev.expect("the file", || std::fs::read_to_string(&file).ok().filter(|text| text.starts_with("http")));
+    assert_eq!(url, format!("http://{}\n", dev.http));
+    // No retry is needed any more.
+    let put = request(dev.http, "PUT", "/v1/caches/sessions/entries/s1", b"alice").unwrap();
+    assert_eq!(put.status, 201);
+    dev.expect("the line", || dev.output().lines().any(|line| line == "sidegrid dev: ready").then_some(()));
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.ended().code(), Some(0));
+    assert!(!file.exists());
+}
+
 #[test]
 fn a_clustered_cache_works_in_a_cluster_of_one() {
     let mut dev = Sidecar::start("dev", &["caches.sessions.mode=distributed"]);

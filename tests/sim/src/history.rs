@@ -155,7 +155,7 @@ impl Told {
                 Err(nonsense) => nonsense,
             },
             Outcome::Touched { etag } => Told::Touched(*etag),
-            Outcome::Counter { value, etag } => Told::Counter(Seen { value: *value, etag: *etag }),
+            Outcome::Counter { value, etag, .. } => Told::Counter(Seen { value: *value, etag: *etag }),
             Outcome::ConditionFailed { current } => Told::Failed(*current),
             Outcome::NotANumber | Outcome::Overflow => nonsense(),
         }

@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use crate::grid::Place;
 use crate::http::api::Api;
-use crate::http::problem::{Problem, ProblemBody, ProblemType};
+use crate::http::openapi::responses::{AnyProblems, NoCacheProblem};
+use crate::http::problem::{Problem, ProblemType};
 use crate::http::query::Query;
 use crate::http::route::{self, encode};
 use crate::http::{Reply, answer};
@@ -78,8 +79,7 @@ pub(crate) struct Survival {
     ),
     responses(
         (status = 200, description = "Where the key lives, whether or not there is such an entry", body = Explanation),
-        (status = 400, description = "A parameter is missing or can't be used", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "No such cache", body = ProblemBody, content_type = "application/problem+json"),
+        AnyProblems, NoCacheProblem,
     )
 )]
 pub(crate) fn explain_key(api: &Api, query: Option<&str>) -> Result<Reply, Problem> {

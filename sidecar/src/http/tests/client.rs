@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use crate::grid::{Grid, Phase};
-use crate::http::{Api, Limits, Listeners, Server};
+use crate::http::{Api, Limits, Listeners, Server, body_budget};
 use crate::spawner::Spawner;
 
 /// What a test waits for at most; never reached when all is well.
@@ -49,7 +49,8 @@ impl Running {
         let spawner = Spawner::new(Handle::current());
         let grid = Grid::new(settings, Clock::boottime());
         grid.advance(Phase::Running);
-        let api = Api::new(grid.clone(), settings, "here");
+        let body_budget = body_budget(settings.http.max_value_bytes);
+        let api = Api::new(grid.clone(), settings, "here", body_budget);
         let limits = Limits {
             connections: settings.http.max_connections as usize,
             header_timeout: settings.http.header_timeout,
@@ -115,10 +116,15 @@ impl Got {
     pub(super) fn problem(&self) -> String {
         let json = self.json();
         assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.header("cache-control"), "no-cache");
         assert_eq!(json["status"], self.status);
         assert!(json["title"].is_string() && json["detail"].is_string() && json["retryable"].is_boolean(), "{json}");
         assert!(json["applied"] == "no" || json["applied"] == "unknown", "{json}");
-        assert_eq!(json["retryable"] == true, self.headers.contains_key("retry-after"), "{json}");
+        // Seconds can't say what milliseconds do: 0 stands for less than half of one.
+        let after = json["retryAfterMs"].as_u64();
+        assert_eq!(json["retryable"] == true, after.is_some(), "{json}");
+        let seconds = after.map_or(String::new(), |ms| ((ms + 500) / 1_000).to_string());
+        assert_eq!(self.header("retry-after"), seconds, "{json}");
         let kind = json["type"].as_str().unwrap();
         kind.strip_prefix("https://sidegrid.dev/problems/").unwrap().to_owned()
     }

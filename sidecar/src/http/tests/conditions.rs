@@ -41,7 +41,20 @@ async fn each_condition_decides_as_rfc_9110_says() {
         Case("PUT", "if-match", "nonsense", 400),
         Case("PUT", "if-none-match", "\"1-2", 400),
         Case("GET", "if-none-match", "1-2", 400),
-        Case("GET", "if-match", "", 400),
+        // No tags, or none of ours, beside empty elements, and a comma or a star within quotes.
+        Case("GET", "if-match", "", 412),
+        Case("PUT", "if-match", "", 412),
+        Case("PUT", "if-none-match", "", 204),
+        Case("GET", "if-none-match", "CURRENT,", 304),
+        Case("GET", "if-none-match", ", CURRENT", 304),
+        Case("GET", "if-none-match", "\"x\",, ,CURRENT", 304),
+        Case("GET", "if-none-match", "\"a,b\",\tCURRENT", 304),
+        Case("GET", "if-none-match", "\"a\\\", CURRENT", 304),
+        Case("GET", "if-none-match", "\"a,*,b\"", 200),
+        Case("GET", "if-none-match", "w/CURRENT", 400),
+        Case("GET", "if-none-match", "*, CURRENT", 400),
+        Case("GET", "if-match", "CURRENT,", 200),
+        Case("PUT", "if-match", "\"a,b\"", 412),
     ];
     let api = Running::start(&settings());
     for Case(method, header, value, status) in cases {
@@ -59,9 +72,45 @@ async fn each_condition_decides_as_rfc_9110_says() {
                 assert_eq!(api.get(&format!("GET {K}")).await.text(), "current");
             }
             304 => assert_eq!((got.header("etag"), got.text().as_str()), (current.as_str(), "")),
+            200 if method == "GET" => assert_eq!(got.text(), "current"),
             400 => assert!(got.detail().to_lowercase().starts_with(header), "{}", got.detail()),
             _ => {}
         }
+    }
+    api.end().await;
+}
+
+/// RFC 9110, 13.2.2.
+#[tokio::test]
+async fn with_both_fields_if_match_comes_first() {
+    let cases = [
+        ("PUT", "CURRENT", "\"x\"", 204),
+        ("PUT", "CURRENT", "OLD", 204),
+        ("PUT", "CURRENT", "CURRENT", 412),
+        ("PUT", "CURRENT", "*", 412),
+        ("PUT", "OLD", "\"x\"", 412),
+        ("PUT", "*", "*", 412),
+        ("PUT", "*", "CURRENT", 412),
+        ("PUT", "*", "OLD", 204),
+        ("DELETE", "*", "CURRENT", 412),
+        ("PATCH", "OLD, CURRENT", "W/CURRENT", 412),
+        ("GET", "CURRENT", "CURRENT", 304),
+        ("GET", "OLD", "CURRENT", 412),
+    ];
+    let api = Running::start(&settings());
+    for (method, if_match, if_none_match, status) in cases {
+        let old = api.ask(&format!("PUT {K}"), &[], b"old").await.header("etag").to_owned();
+        let current = api.ask(&format!("PUT {K}"), &[], b"current").await.header("etag").to_owned();
+        let tags = |text: &str| text.replace("CURRENT", &current).replace("OLD", &old);
+        let headers = [("if-match", &*tags(if_match)), ("if-none-match", &*tags(if_none_match))];
+        let query = if method == "PATCH" { "?ttl=1h" } else { "" };
+        let body: &[u8] = if method == "PUT" { b"new" } else { b"" };
+        let got = api.ask(&format!("{method} {K}{query}"), &headers, body).await;
+        assert_eq!(got.status, status, "{method} {if_match} {if_none_match}");
+    }
+    for if_none_match in ["*", "\"1-1\""] {
+        let headers = [("if-match", "*"), ("if-none-match", if_none_match)];
+        assert_eq!(api.ask("PUT /v1/caches/c/entries/none", &headers, b"v").await.status, 412, "{if_none_match}");
     }
     api.end().await;
 }

@@ -81,20 +81,22 @@ async fn the_document_is_served_and_names_every_route_and_method() {
 }
 
 #[test]
-fn every_problem_has_a_word_of_its_own_and_the_status_of_its_class() {
-    let mut words: Vec<&str> = problem::ProblemType::ALL.iter().map(|k| k.about().word).collect();
-    words.sort_unstable();
-    words.dedup();
-    assert_eq!(words.len(), problem::ProblemType::ALL.len());
+fn every_problem_has_a_label_of_its_own_and_the_status_of_its_class() {
+    let mut labels: Vec<&str> = problem::ProblemType::ALL.iter().map(|k| k.about().label).collect();
+    labels.sort_unstable();
+    labels.dedup();
+    assert_eq!(labels.len(), problem::ProblemType::ALL.len());
     for kind in problem::ProblemType::ALL {
         let about = kind.about();
+        let waits = problem::Problem::new(kind, "").retry_after_seconds().is_some();
+        assert_eq!(waits, about.retryable, "{}", about.label);
         assert!(about.status.is_client_error() || about.status.is_server_error());
-        assert!(about.word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", about.word);
+        assert!(about.label.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{}", about.label);
     }
 }
 
 #[tokio::test]
-async fn caches_are_listed_with_settings_and_figures() {
+async fn caches_are_listed_with_settings_and_stats() {
     let api = Running::start(&settings());
     api.ask("PUT /v1/caches/c/entries/k", &[], b"value").await;
     api.get("GET /v1/caches/c/entries/k").await;
@@ -104,9 +106,9 @@ async fn caches_are_listed_with_settings_and_figures() {
     assert_eq!(names, ["c", "clustered", "short", "tiny"]);
     let cache = api.get("GET /v1/caches/c").await.json();
     assert_eq!(cache["mode"], "local");
-    let figures = &cache["figures"];
-    assert_eq!((&figures["entries"], &figures["hits"], &figures["misses"]), (&1.into(), &1.into(), &1.into()));
-    assert!(figures["bytes"].as_u64().unwrap() > 6);
+    let stats = &cache["stats"];
+    assert_eq!((&stats["entries"], &stats["hits"], &stats["misses"]), (&1.into(), &1.into(), &1.into()));
+    assert!(stats["bytes"].as_u64().unwrap() > 6);
     assert_eq!(api.get("GET /v1/caches/clustered").await.json()["owners"], 2);
     assert_eq!(api.get("GET /v1/caches/short").await.json()["ttl"], "1m");
     assert_eq!(api.get("GET /v1/caches/tiny").await.json()["whenFull"], "reject");

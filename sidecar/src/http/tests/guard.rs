@@ -12,7 +12,7 @@ async fn foreign_hosts_and_origins_are_refused() {
     settings.http.allowed_hosts = vec!["cache.example".into()];
     settings.http.allowed_origins = vec!["https://app.example".into()];
     let api = Running::start(&settings);
-    let cases: [(Headers, u16, &str); 8] = [
+    let cases: [(Headers, u16, &str); 9] = [
         (&[("host", "localhost:7080")], 201, ""),
         (&[("host", "cache.example")], 204, ""),
         (&[("host", "evil.example")], 421, "wrong-host"),
@@ -20,6 +20,11 @@ async fn foreign_hosts_and_origins_are_refused() {
         (&[("host", "localhost"), ("origin", "http://localhost:7080")], 403, "foreign-origin"),
         (&[("host", "localhost"), ("origin", "null")], 403, "foreign-origin"),
         (&[("host", "localhost"), ("host", "localhost")], 400, "bad-header"),
+        (
+            &[("host", "localhost"), ("origin", "https://app.example"), ("origin", "https://app.example")],
+            400,
+            "bad-header",
+        ),
         (&[("host", "localhost"), ("origin", "https://app.example")], 204, ""),
     ];
     for (headers, status, problem) in cases {

@@ -154,7 +154,7 @@ async fn of_many_large_bodies_at_once_only_some_are_taken() {
     const SENDERS: usize = 6;
     const SIZE: usize = 32 << 20;
     let mut settings = settings();
-    // The bound is four of the largest values.
+    // The usual budget is four of the largest values.
     settings.http.max_value_bytes = SIZE as u64;
     let api = Arc::new(Running::start(&settings));
     let all_but_sent = Arc::new(Barrier::new(SENDERS));
