@@ -221,7 +221,8 @@ mod unit {
     #[test]
     fn lists_of_entity_tags_are_read_as_such() {
         let strong = |tag: &[u8]| (false, tag.to_vec());
-        let cases: [(&[&[u8]], Vec<(bool, Vec<u8>)>); 9] = [
+        type Case<'a> = (&'a [&'a [u8]], Vec<(bool, Vec<u8>)>);
+        let cases: [Case<'_>; 9] = [
             (&[b""], vec![]),
             (&[b" , ,\t,"], vec![]),
             (&[b"\"a\","], vec![strong(b"a")]),
