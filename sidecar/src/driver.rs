@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidegrid_core::core::Core;
-use sidegrid_core::event::{CallId, RegistryAnswer, RegistryCall};
+use sidegrid_core::event::{CallId, Port, RegistryAnswer, RegistryCall};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::message::{Envelope, Message};
 use sidegrid_core::operation::{Applied, Refusal, RefusalReason};
@@ -240,8 +240,16 @@ impl Turns<'_> {
                 drop(held);
             }
             Inbound::Heard { from, view, confirmed_past } => self.step(Event::Heard { from, view, confirmed_past }),
-            Inbound::Unreachable(peer) => self.step(Event::Unreachable { peer }),
-            Inbound::Reached(peer) => self.step(Event::Reached { peer }),
+            Inbound::Unreachable(peer) => {
+                // Both ports: the mesh doesn't say which.
+                self.step(Event::Unreachable { peer, port: Port::Data });
+                self.step(Event::Unreachable { peer, port: Port::FailureDetection });
+            }
+            Inbound::Reached(peer) => {
+                self.step(Event::Connected { peer, port: Port::Data });
+                self.step(Event::Connected { peer, port: Port::FailureDetection });
+                self.step(Event::Reached { peer });
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::data::Data;
 use crate::data::origin::Origin;
 use crate::document::Agreed;
-use crate::event::{Effect, Effects, Event, Notice};
+use crate::event::{Effect, Effects, Event, Notice, Port};
 use crate::gate::Gate;
 use crate::ids::{ClusterUid, GroupId, MemberId};
 use crate::lease::Lease;
@@ -139,12 +139,13 @@ impl<S: Storage> Core<S> {
             Event::Tick => {}
             Event::Message { from, envelope } => return self.on_message(&mut cx, from, envelope),
             Event::Heard { from, view, confirmed_past } => {
-                self.membership.on_alive(from);
+                self.membership.on_connected(from, Port::FailureDetection);
                 if self.membership.on_shown(&mut cx, from, view, confirmed_past) {
                     self.data.on_installed(&mut cx, from);
                 }
             }
-            Event::Unreachable { peer } => self.membership.on_unreachable(&mut cx, peer),
+            Event::Unreachable { peer, port } => self.membership.on_unreachable(&mut cx, peer, port),
+            Event::Connected { peer, port } => self.membership.on_connected(peer, port),
             Event::Reached { peer } => self.membership.on_reached(&mut cx, peer),
             Event::Registry { call, answer } => return self.membership.on_registry(&mut cx, call, answer),
             Event::Submit { ticket, .. } if self.cut_off(now).is_some() => {

@@ -19,6 +19,15 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
+/// Which of a member's two ports. A connection on one says nothing of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Port {
+    /// Messages.
+    Data,
+    /// Pings and echoes.
+    FailureDetection,
+}
+
 /// Something that happened outside.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -40,12 +49,22 @@ pub enum Event {
         /// Newest view that it is confirmed past.
         confirmed_past: ViewNumber,
     },
-    /// The peer's connection was closed or reset and a fresh dial failed too (not through a fault of our own).
+    /// Our connection to the peer on this port was closed or reset and a fresh dial failed too, not through an error of
+    /// our own.
     Unreachable {
         /// The peer.
         peer: MemberId,
+        /// The port.
+        port: Port,
     },
-    /// The peer has been reached on both ports (the answer to [`Effect::Reach`], and whenever a connection stands again).
+    /// Our connection to the peer on this port stands anew.
+    Connected {
+        /// The peer.
+        peer: MemberId,
+        /// The port.
+        port: Port,
+    },
+    /// Our connections to the peer stand on both ports: the answer to [`Effect::Peers`], and again after each reconnection.
     Reached {
         /// The peer.
         peer: MemberId,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::core::Setup;
 use crate::document::{Document, Proof, Timing};
-use crate::event::{CallId, Effect, Notice, RegistryCall};
+use crate::event::{CallId, Effect, Notice, Port, RegistryCall};
 use crate::ids::{GroupId, MemberId, ViewNumber};
 use crate::lease::Lease;
 use crate::member::Member;
@@ -112,7 +112,8 @@ pub(crate) struct Membership {
 
     // Suspicion
     suspected: BTreeMap<MemberId, Suspicion>,
-    unreachable: BTreeSet<MemberId>,
+    /// Connections that broke and could not be made again.
+    unreachable: BTreeSet<(MemberId, Port)>,
     stuck: BTreeSet<MemberId>,
     reports: BTreeMap<MemberId, (Vec<MemberId>, Time)>,
     /// Echoes older than this prove nothing: this node itself was not running.
@@ -451,7 +452,7 @@ impl Membership {
 
     pub(crate) fn on_reached(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
         self.reached.insert(peer);
-        self.unreachable.remove(&peer);
+        self.unreachable.retain(|(id, _)| *id != peer);
         match self.participation {
             Participation::Joining => self.asked_at = Time::ZERO,
             Participation::Member | Participation::Leaving => self.report_joiner(cx, peer),

@@ -91,7 +91,7 @@ impl Membership {
         // Whoever is no member pings nobody, and would never hear that it was wrong.
         let is_member = self.is_member();
         self.suspected.retain(|id, _| is_member && view.contains(*id));
-        self.unreachable.retain(|id| view.contains(*id));
+        self.unreachable.retain(|(id, _)| view.contains(*id));
         self.stuck.clear();
         self.reports.clear();
         // The document at hand may be older than the view, so a proof is kept for a while in any case.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Membership;
 use crate::document::Proof;
-use crate::event::Notice;
+use crate::event::{Notice, Port};
 use crate::ids::MemberId;
 use crate::message::Message;
 use crate::step_context::StepContext;
@@ -26,11 +26,11 @@ impl Membership {
         self.heard_floor = now;
     }
 
-    /// The peer's connection broke and a fresh dial failed.
-    pub(crate) fn on_unreachable(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
+    /// The peer's connection on one port broke and a fresh dial failed.
+    pub(crate) fn on_unreachable(&mut self, cx: &mut StepContext<'_>, peer: MemberId, port: Port) {
         self.reached.remove(&peer);
         if self.view.as_ref().is_some_and(|v| v.contains(peer)) {
-            self.unreachable.insert(peer);
+            self.unreachable.insert((peer, port));
         }
         if let Some(joiner) = self.joiners.get_mut(&peer) {
             joiner.reached_by.remove(&cx.me);
@@ -42,9 +42,9 @@ impl Membership {
         self.stuck = stuck;
     }
 
-    /// A ping or echo arrived: the peer is reachable after all.
-    pub(crate) fn on_alive(&mut self, peer: MemberId) {
-        self.unreachable.remove(&peer);
+    /// The connection on this port stands anew, or a ping or echo came over it. That says nothing of the other port.
+    pub(crate) fn on_connected(&mut self, peer: MemberId, port: Port) {
+        self.unreachable.remove(&(peer, port));
     }
 
     pub(super) fn on_report(&mut self, cx: &mut StepContext<'_>, from: MemberId, suspects: Vec<MemberId>) {
@@ -84,8 +84,11 @@ impl Membership {
             // Its planned removal is due; only when that does not come is it excluded like anybody else.
             return self.silent_too_long(now, member, self.timing.suspect * 10).then_some("left without removal");
         }
-        if self.unreachable.contains(&member) {
+        if self.unreachable.contains(&(member, Port::FailureDetection)) {
             return Some("connection lost");
+        }
+        if self.unreachable.contains(&(member, Port::Data)) {
+            return Some("data connection lost");
         }
         if self.stuck.contains(&member) {
             return Some("replication stuck");

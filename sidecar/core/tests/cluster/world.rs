@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sidegrid_core::core::{Core, Setup};
 use sidegrid_core::document::{Agreed, AgreedCache, Document, HASH_RULE, Timing};
-use sidegrid_core::event::{Notice, RegistryAnswer, RegistryCall, Ticket};
+use sidegrid_core::event::{Notice, Port, RegistryAnswer, RegistryCall, Ticket};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::message::{Envelope, Message, Ping};
@@ -139,7 +139,14 @@ impl World {
         self.nodes.get_mut(&id).unwrap().down = true;
         let others: Vec<u64> = self.alive().into_iter().filter(|o| *o != id).collect();
         for other in others {
-            self.step(other, Event::Unreachable { peer: MemberId(id) });
+            self.unreachable(other, id);
+        }
+    }
+
+    /// `at` loses both connections to `peer`, and can't make them again.
+    pub(crate) fn unreachable(&mut self, at: u64, peer: u64) {
+        for port in [Port::Data, Port::FailureDetection] {
+            self.step(at, Event::Unreachable { peer: MemberId(peer), port });
         }
     }
 
