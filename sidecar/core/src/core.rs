@@ -14,7 +14,7 @@ use crate::lease::Lease;
 use crate::limits::Limits;
 use crate::member::Member;
 use crate::membership::{Decided, Membership, classes};
-use crate::message::{Envelope, Message};
+use crate::message::{Envelope, Message, WaitsFor};
 use crate::operation::{Applied, Refusal, RefusalReason};
 use crate::planted_bug::Bugs;
 use crate::snapshot::{Participation, Snapshot};
@@ -118,7 +118,7 @@ impl<S: Storage> Core<S> {
             return;
         }
         self.go_on(now, tick, effects);
-        self.lease.turned(now, self.membership.confirmed_past());
+        self.lease.turned(now, self.membership.confirmed_past(), self.membership.status());
     }
 
     fn context<'a>(&self, now: Time, effects: &'a mut Effects) -> StepContext<'a> {
@@ -310,7 +310,7 @@ impl<S: Storage> Core<S> {
             lease_left: self.gate.lease_until().since(now),
             suspected: self.membership.suspected().collect(),
             unsealed: self.membership.unsealed_count(),
-            waits_for: self.membership.waits_for(),
+            waits_for: self.membership.status().waits_for.map(WaitsFor::as_str),
             registry_ok: self.membership.registry_ok(),
             reaches_nobody: self.membership.reaches_nobody(),
             groups: self.data.role_counts(),

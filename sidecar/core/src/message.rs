@@ -256,6 +256,50 @@ pub struct Eviction {
     pub version: Version,
 }
 
+/// What a member says of itself with each ping and echo (V-10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingStatus {
+    /// The registry has not answered the sender for `suspect`, although it was asked.
+    pub registry_away: bool,
+    /// What a change of the view waits for at the sender.
+    pub waits_for: Option<WaitsFor>,
+}
+
+/// What a change of the view that is needed waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum WaitsFor {
+    /// The registry's answer.
+    Registry,
+    /// More than half of a view's members can't be counted (V-5).
+    Majority,
+    /// The owner of a last copy may come back (V-9).
+    LastCopy,
+    /// Members that have not voted.
+    Votes,
+    /// Promises to those that are to be excluded (V-6).
+    Promises,
+    /// The member whose turn it is to propose.
+    Proposer,
+    /// Members that have not installed the view (C-1).
+    Installation,
+}
+
+impl WaitsFor {
+    /// The label in status answers, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            WaitsFor::Registry => "registry",
+            WaitsFor::Majority => "majority",
+            WaitsFor::LastCopy => "last copy",
+            WaitsFor::Votes => "votes",
+            WaitsFor::Promises => "promises",
+            WaitsFor::Proposer => "proposer",
+            WaitsFor::Installation => "installation",
+        }
+    }
+}
+
 /// A ping on the failure-detection connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
@@ -265,6 +309,8 @@ pub struct Ping {
     pub sent: u64,
     /// Newest view that the pinger is confirmed past.
     pub confirmed_past: ViewNumber,
+    /// What else the pinger says of itself.
+    pub status: PingStatus,
     /// When this is an answer: the view and send time of the ping that it echoes.
     pub echo: Option<(ViewNumber, u64)>,
 }

@@ -92,7 +92,7 @@ impl Membership {
             self.unblock();
             return;
         }
-        if matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at {
+        if matches!(self.task, Task::Idle) && self.registry.call.is_none() && cx.now >= self.registry.retry_at {
             self.task = Task::Void(None);
             self.begin_call(cx, RegistryCall::Read);
         }

@@ -8,7 +8,7 @@ use super::{Aged, Membership, Now, Task};
 use crate::document::{Document, DocumentVersion, UnsealedView};
 use crate::event::{Notice, RegistryCall};
 use crate::ids::MemberId;
-use crate::message::Message;
+use crate::message::{Message, WaitsFor};
 use crate::placement::{self, Change};
 use crate::planted_bug::Bug;
 use crate::sealing::{self, Verdict};
@@ -55,6 +55,19 @@ impl Exclusion {
         self.sent
     }
 
+    /// What it waits for, with these members to vote.
+    pub(super) fn waits_for(&self, voters: &BTreeSet<MemberId>) -> WaitsFor {
+        match self.stage {
+            Stage::Reading | Stage::Swapping | Stage::Resolving => WaitsFor::Registry,
+            Stage::Voting if voters.iter().all(|v| self.votes.contains_key(v)) => WaitsFor::Promises,
+            Stage::Voting => WaitsFor::Votes,
+        }
+    }
+
+    pub(super) fn suspects(&self) -> &BTreeSet<MemberId> {
+        &self.suspects
+    }
+
     fn version(&self) -> Option<DocumentVersion> {
         self.document.as_ref().map(|d| d.version())
     }
@@ -63,11 +76,13 @@ impl Exclusion {
 impl Membership {
     /// Starts, goes on with or gives up an exclusion, as suspicions call for.
     pub(super) fn tick_exclusion(&mut self, cx: &mut StepContext<'_>) {
-        let wanted = if self.coordinator() == Some(cx.me) { self.to_exclude(cx.me) } else { BTreeSet::new() };
+        let proposes = self.coordinator(cx.now) == Some(cx.me);
+        let wanted = if proposes { self.links.chosen().clone() } else { BTreeSet::new() };
+        assert!(!wanted.contains(&cx.me), "nobody proposes its own exclusion");
         let idle = matches!(self.task, Task::Idle);
         if idle && wanted.is_empty() {
-            self.waits_for = None;
-        } else if idle && self.call.is_none() && cx.now >= self.retry_at && self.may_start(cx, &wanted) {
+            self.blocked_by = None;
+        } else if idle && self.registry.is_free(cx.now) && self.may_start(cx, &wanted) {
             self.start_exclusion(cx, wanted);
         } else if let Task::Exclude(exclusion) = &self.task
             && exclusion.stage == Stage::Voting
@@ -93,20 +108,21 @@ impl Membership {
         }
         let unproved: BTreeSet<MemberId> = wanted.iter().copied().filter(|s| !self.dead.contains_key(s)).collect();
         // While the registry was behind, the owner may have kept to an older view and could not come back (G-4).
-        let waited = |since: Time| cx.now.since(since.max(self.seen_behind));
-        let young =
-            unproved.iter().any(|s| self.suspected.get(s).is_none_or(|x| waited(x.since) < self.timing.orphan_wait));
+        let waited = |since: Time| cx.now.since(since.max(self.registry.seen_behind));
+        let young = unproved
+            .iter()
+            .any(|s| self.links.suspected_since(*s).is_none_or(|at| waited(at) < self.timing.orphan_wait));
         if young && orphans(&view, wanted, &unproved) {
-            self.wait_for(cx, "last copy");
+            self.wait_for(cx, WaitsFor::LastCopy);
             return false;
         }
         true
     }
 
-    fn wait_for(&mut self, cx: &mut StepContext<'_>, reason: &'static str) {
-        if self.waits_for != Some(reason) {
-            self.waits_for = Some(reason);
-            cx.notice(Notice::ExclusionWaits { reason });
+    fn wait_for(&mut self, cx: &mut StepContext<'_>, reason: WaitsFor) {
+        if self.blocked_by != Some(reason) {
+            self.blocked_by = Some(reason);
+            cx.notice(Notice::ExclusionWaits { reason: reason.as_str() });
         }
     }
 
@@ -137,9 +153,9 @@ impl Membership {
         if let Verdict::Minority { .. } = self.judge(&document, &suspects)
             && !cx.bug(Bug::NoHalfRule)
         {
-            self.wait_for(cx, "majority");
+            self.wait_for(cx, WaitsFor::Majority);
             self.task = Task::Idle;
-            self.retry_at = cx.now + Duration::from_millis(200);
+            self.registry.retry_at = cx.now + Duration::from_millis(200);
             return;
         }
         if !self.may_start(cx, &suspects) {
@@ -158,7 +174,7 @@ impl Membership {
         self.try_swap(cx);
     }
 
-    fn voters(&self, suspects: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
+    pub(super) fn voters(&self, suspects: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
         let view = self.view.as_ref();
         let goes = |id: &MemberId| suspects.contains(id) || self.stopped.contains(id) || self.standing_released(*id);
         view.map(|v| v.ids().filter(|id| !goes(id)).collect()).unwrap_or_default()
@@ -238,7 +254,7 @@ impl Membership {
             Verdict::Allowed { needs_dead } => needs_dead,
             Verdict::Minority { .. } if cx.bug(Bug::NoHalfRule) => BTreeSet::new(),
             Verdict::Minority { .. } => {
-                self.wait_for(cx, "majority");
+                self.wait_for(cx, WaitsFor::Majority);
                 return;
             }
         };
@@ -255,13 +271,11 @@ impl Membership {
     fn swap_exclusion(&mut self, cx: &mut StepContext<'_>, document: &Arc<Document>) {
         let Task::Exclude(exclusion) = &mut self.task else { return };
         exclusion.stage = Stage::Swapping;
-        let change = Change {
-            remove: exclusion.suspects.clone(),
-            leaving: self.leaving_now(),
-            exclusion: true,
-            ..Change::default()
-        };
-        let began = self.first_suspicion().unwrap_or(cx.now);
+        let mut remove = exclusion.suspects.clone();
+        // Whoever has released has ended as a member too (C-4).
+        remove.extend(document.view.ids().filter(|id| *id != cx.me && self.standing_released(*id)));
+        let change = Change { remove, leaving: self.leaving_now(), exclusion: true, ..Change::default() };
+        let began = self.links.first_suspicion().unwrap_or(cx.now);
         let next = placement::next_view(&document.view, &change);
         self.change_began = Some(began);
         let next = Arc::new(self.next_document(document, next, cx.now));
@@ -270,10 +284,6 @@ impl Membership {
             exclusion.document = Some(Arc::clone(document));
         }
         self.begin_call(cx, RegistryCall::Swap { expected: document.expected(), next });
-    }
-
-    fn first_suspicion(&self) -> Option<Time> {
-        self.suspected.values().map(|s| s.since).min()
     }
 
     /// The document after a change to `view`: what is still unsealed, and the proofs that still matter.
@@ -300,12 +310,12 @@ impl Membership {
         }
         self.task = Task::Idle;
         self.unblock();
-        self.retry_at = cx.now;
+        self.registry.retry_at = cx.now;
     }
 
     /// The registry did not answer.
     pub(super) fn exclusion_unanswered(&mut self, cx: &mut StepContext<'_>) {
-        self.retry_at = cx.now + Duration::from_millis(100);
+        self.registry.retry_at = cx.now + Duration::from_millis(100);
         let Task::Exclude(exclusion) = &mut self.task else { return };
         if exclusion.sent.is_some() {
             exclusion.stage = Stage::Resolving;
@@ -318,7 +328,7 @@ impl Membership {
     /// Reads again what became of a swap without answer.
     pub(super) fn tick_resolving(&mut self, cx: &mut StepContext<'_>) {
         let resolving = matches!(&self.task, Task::Exclude(x) if x.stage == Stage::Resolving);
-        if resolving && self.call.is_none() && cx.now >= self.retry_at {
+        if resolving && self.registry.call.is_none() && cx.now >= self.registry.retry_at {
             self.begin_call(cx, RegistryCall::Read);
         }
     }

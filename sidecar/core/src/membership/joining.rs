@@ -47,9 +47,10 @@ const PROVE_AFTER: Duration = Duration::from_secs(1);
 
 impl Membership {
     pub(super) fn tick_joining(&mut self, cx: &mut StepContext<'_>) {
-        let idle = matches!(self.task, Task::Idle) && self.call.is_none();
-        let last = self.registry_ok;
-        let due = last.is_none_or(|at| cx.now.since(at) >= Duration::from_millis(250)) && cx.now >= self.retry_at;
+        let idle = matches!(self.task, Task::Idle) && self.registry.call.is_none();
+        let last = self.registry.ok_at;
+        let due =
+            last.is_none_or(|at| cx.now.since(at) >= Duration::from_millis(250)) && cx.now >= self.registry.retry_at;
         if idle && due {
             self.task = Task::Refresh;
             self.begin_call(cx, RegistryCall::Read);
@@ -82,7 +83,7 @@ impl Membership {
         if !self.agrees(document) {
             let why = disagreement(document, &self.setup.agreed);
             cx.effects.push(Effect::JoinRefused(why));
-            self.retry_at = cx.now + Duration::from_secs(2);
+            self.registry.retry_at = cx.now + Duration::from_secs(2);
             return true;
         }
         self.timing = document.agreed.timing;
@@ -117,7 +118,7 @@ impl Membership {
     /// No document yet: makes view 1 of this node alone.
     pub(super) fn create(&mut self, cx: &mut StepContext<'_>) {
         let Some(cluster) = self.setup.creates else {
-            self.retry_at = cx.now + Duration::from_millis(200);
+            self.registry.retry_at = cx.now + Duration::from_millis(200);
             return;
         };
         let agreed = self.setup.agreed.clone();
@@ -255,7 +256,7 @@ impl Membership {
         let me = cx.me;
         let Some(joiner) = self.joiners.get_mut(&peer) else { return };
         joiner.reached_by.insert(me);
-        if let Some(coordinator) = self.coordinator().filter(|c| *c != me) {
+        if let Some(coordinator) = self.coordinator(cx.now).filter(|c| *c != me) {
             cx.send(coordinator, Message::Reached(peer));
         }
     }
@@ -278,8 +279,8 @@ impl Membership {
                 cx.send(to, Message::ViewRequest);
             }
         }
-        let idle = matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at;
-        let stale = self.registry_ok.is_none_or(|at| cx.now.since(at) >= Duration::from_secs(5));
+        let idle = matches!(self.task, Task::Idle) && self.registry.call.is_none() && cx.now >= self.registry.retry_at;
+        let stale = self.registry.ok_at.is_none_or(|at| cx.now.since(at) >= Duration::from_secs(5));
         if idle && (self.view.is_none() || stale) && self.participation == Participation::Client {
             self.task = Task::Refresh;
             self.begin_call(cx, RegistryCall::Read);

@@ -22,8 +22,8 @@ impl Membership {
 
     /// Makes the next planned change, if one is due and may be made.
     pub(super) fn tick_planned(&mut self, cx: &mut StepContext<'_>) {
-        let idle = matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at;
-        if !idle || self.coordinator() != Some(cx.me) || !self.to_exclude(cx.me).is_empty() {
+        let idle = matches!(self.task, Task::Idle) && self.registry.is_free(cx.now);
+        if !idle || self.coordinator(cx.now) != Some(cx.me) || !self.links.chosen().is_empty() {
             return;
         }
         let Some(document) = self.document.clone() else {

@@ -6,4 +6,5 @@
 mod lost_document;
 mod map;
 mod rules;
+mod standing_faults;
 mod world;
