@@ -127,6 +127,10 @@ impl Chronicle {
                 info!("{} is proved dead", self.name(member));
             }
             Notice::ExclusionWaits { reason } => self.exclusion_waits(reason),
+            Notice::DoubledIdentity { name, machine } => warn!(
+                "refused a second member {name:?} of machine id {machine}, on another boot: {name} still answers. Machines made \
+                 from one image need a machine id each"
+            ),
             _ => {}
         }
     }

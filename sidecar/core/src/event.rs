@@ -206,6 +206,13 @@ pub enum Notice {
         /// Who.
         member: MemberId,
     },
+    /// A joiner of another boot has the machine id and the name of a member that answers (P-3).
+    DoubledIdentity {
+        /// The member's name.
+        name: String,
+        /// The machine id.
+        machine: String,
+    },
     /// An exclusion can't go on, and why.
     ExclusionWaits {
         /// Stable word.

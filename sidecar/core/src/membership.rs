@@ -27,6 +27,7 @@ mod leaving;
 mod links;
 mod planned;
 mod proposer;
+mod reboots;
 mod registry;
 mod registry_link;
 mod standing;
@@ -35,6 +36,7 @@ use ballot::GivenVote;
 use exclusion::Exclusion;
 use joining::{JoinRequest, Joiner};
 use links::Links;
+use reboots::Reboots;
 use registry_link::RegistryLink;
 use standing::{Aged, Now};
 
@@ -115,6 +117,7 @@ pub(crate) struct Membership {
     dead: BTreeMap<MemberId, Death>,
 
     links: Links,
+    reboots: Reboots,
 
     // Votes given
     votes: BTreeMap<MemberId, GivenVote>,
@@ -175,6 +178,7 @@ impl Membership {
             confirming: VecDeque::new(),
             dead: BTreeMap::new(),
             links: Links::new(now),
+            reboots: Reboots::default(),
             votes: BTreeMap::new(),
             released_rounds: BTreeMap::new(),
             round: 0,

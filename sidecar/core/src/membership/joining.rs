@@ -90,11 +90,11 @@ impl Membership {
         if document.view.contains(cx.me) {
             return false;
         }
+        let nobody = self.reached.is_empty() && !document.view.members.is_empty();
+        self.nobody_since = nobody.then(|| self.nobody_since.unwrap_or(cx.now));
         if self.setup.exclusive {
-            let mine = &self.setup.me;
-            let counted = document.view.members.iter().chain(&document.departed);
-            let ended: Vec<MemberId> = counted.filter(|m| mine.proves_end_of(m)).map(|m| m.id).collect();
-            for member in ended {
+            let counted: Vec<Member> = document.view.members.iter().chain(&document.departed).cloned().collect();
+            for member in self.judge_own_predecessors(cx.now, &counted) {
                 self.learn_death(cx, member, Proof::NewerIncarnation);
             }
         }
@@ -103,8 +103,6 @@ impl Membership {
         {
             self.learn_death(cx, formerly, Proof::Released);
         }
-        let nobody = self.reached.is_empty() && !document.view.members.is_empty();
-        self.nobody_since = nobody.then(|| self.nobody_since.unwrap_or(cx.now));
         if self.begin_again(cx, document) || self.store_proofs(cx, document) {
             return true;
         }
@@ -211,13 +209,9 @@ impl Membership {
             self.show_view(cx, from);
             return;
         }
-        if exclusive {
-            let departed = self.document.iter().flat_map(|d| &d.departed);
-            let counted = view.members.iter().chain(departed);
-            let ended: Vec<MemberId> = counted.filter(|m| member.proves_end_of(m)).map(|m| m.id).collect();
-            for old in ended {
-                self.learn_death(cx, old, Proof::NewerIncarnation);
-            }
+        if exclusive && !self.take_evidence(cx, &member) {
+            self.joiners.remove(&from);
+            return;
         }
         if let Some(formerly) = formerly {
             self.learn_death(cx, formerly, Proof::Released);

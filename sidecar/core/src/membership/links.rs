@@ -105,6 +105,16 @@ impl Links {
         self.suspected.values().copied().min()
     }
 
+    /// Since when this node has had no echo of a member.
+    pub(super) fn silent_since(&self, member: MemberId, lease: &Lease) -> Option<Time> {
+        lease.last_heard(member).map(|heard| heard.max(self.heard_floor))
+    }
+
+    /// Since when `from` has reported, without a break, that it suspects `suspect`.
+    pub(super) fn reported_since(&self, from: MemberId, suspect: MemberId) -> Option<Time> {
+        self.reports.get(&from)?.suspects.get(&suspect).copied()
+    }
+
     /// Whom the broken links call to exclude. Holds this node itself when its own links are the broken ones and others
     /// are there to exclude it.
     pub(super) fn chosen(&self) -> &BTreeSet<MemberId> {

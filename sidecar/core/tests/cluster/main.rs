@@ -5,6 +5,7 @@
 
 mod lost_document;
 mod map;
+mod reboots;
 mod rules;
 mod standing_faults;
 mod world;

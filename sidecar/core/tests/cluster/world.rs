@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) swaps: Vec<Arc<Document>>,
     /// What members told a registry that is behind: who, which view, which document.
     pub(crate) republished: Vec<(u64, ViewNumber, Arc<Document>)>,
+    /// Who could not join, and why.
+    pub(crate) refused: Vec<(u64, String)>,
     /// Whose calls the registry refuses at once.
     pub(crate) registry_refuses: BTreeSet<u64>,
     /// Whose calls it never answers.
@@ -71,6 +73,7 @@ impl World {
             nodes: BTreeMap::new(),
             registry: None,
             registry_up: true,
+            refused: Vec::new(),
             registry_refuses: BTreeSet::new(),
             registry_silent: BTreeSet::new(),
             data_cut: BTreeSet::new(),
@@ -94,8 +97,13 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, id: u64, lock: &str) {
+        self.start_on_boot(id, lock, "b");
+    }
+
+    /// A node on the same machine id, after the boot `boot`.
+    pub(crate) fn start_on_boot(&mut self, id: u64, lock: &str, boot: &str) {
         self.started += 1;
-        let identity = PlatformIdentity::Host { machine: "m".into(), boot: "b".into(), lock: lock.into() };
+        let identity = PlatformIdentity::Host { machine: "m".into(), boot: boot.into(), lock: lock.into() };
         let port = u16::try_from(id).unwrap();
         let member = Member {
             id: MemberId(id),
@@ -295,7 +303,7 @@ impl World {
             Effect::PingNow => self.ping(id),
             Effect::Superseded => self.node(id).superseded = true,
             Effect::Left => self.node(id).left = true,
-            Effect::JoinRefused(_) => {}
+            Effect::JoinRefused(why) => self.refused.push((id, why)),
             Effect::Notice(notice) => self.node(id).notices.push(notice),
         }
     }
