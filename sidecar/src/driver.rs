@@ -11,7 +11,7 @@ use sidegrid_core::event::{CallId, Port, RegistryAnswer, RegistryCall};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::message::{Envelope, Message};
 use sidegrid_core::operation::{Applied, Refusal, RefusalReason};
-use sidegrid_core::{ClusterUid, Effect, Effects, Event, MemberId, Time};
+use sidegrid_core::{ClusterUid, Effect, Effects, Event, Kept, MemberId, Time};
 use sidegrid_net::{Clock, Inbound, Mesh, TlsMode};
 use sidegrid_registry::Registry;
 use sidegrid_store::Store;
@@ -83,11 +83,12 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Runs the incarnation to its end, then closes its connections and refuses what is left.
+    /// Runs the incarnation to its end, then closes its connections and refuses what is left. Returns how it ended, and the
+    /// copies that the next one comes back with (V-9).
     ///
     /// # Cancel safety
     /// Not cancel safe: to be run to its end.
-    pub(crate) async fn run(self, mut sources: Sources) -> End {
+    pub(crate) async fn run(self, mut sources: Sources) -> (End, Option<Kept<Store>>) {
         let (calls, mut answers) = RegistryCalls::new(
             Arc::clone(&self.registry),
             self.cluster,
@@ -120,7 +121,7 @@ impl Driver {
         refuse_queued(&mut sources.submits);
         self.mesh.flush(FLUSH).await;
         self.mesh.stop().await;
-        end
+        (end, turns.core.into_kept())
     }
 }
 

@@ -94,6 +94,12 @@ impl Chronicle {
                     if expired { counters.expirations.add_one() } else { counters.evictions.add_one() }
                 }
             }
+            Notice::GroupsVacant { groups } => {
+                warn!(
+                    "the last owners of {groups} groups are out: refusing their operations until one is back, or they start empty"
+                );
+                return true;
+            }
             Notice::GroupsLost { groups, in_order } => {
                 self.groups_lost(groups, in_order);
                 return true;

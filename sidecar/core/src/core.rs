@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::data::Data;
 use crate::data::origin::Origin;
+use crate::data::{Data, Kept};
 use crate::document::Agreed;
 use crate::event::{Effect, Effects, Event, Notice, Port};
 use crate::gate::Gate;
@@ -89,6 +89,25 @@ impl<S: Storage> Core<S> {
             lease_turned: now,
             reported_complete: Time::ZERO,
         }
+    }
+
+    /// A core that takes over the copies that an incarnation of the same process has kept; its store is theirs.
+    pub fn resume(setup: Setup, kept: Kept<S>, now: Time) -> Core<S> {
+        let mut core = Core::new(setup, Arc::clone(&kept.store), now);
+        let of = kept.of;
+        core.data.adopt(kept);
+        core.membership.keep_copies(of, core.data.kept());
+        core
+    }
+
+    /// Ends a superseded incarnation: the copies that it held in sync, for the next one of the same process to come back
+    /// with (V-9). None when there are none, or when it was not superseded: then others go on with theirs.
+    #[must_use]
+    pub fn into_kept(self) -> Option<Kept<S>> {
+        let superseded = self.membership.participation() == Participation::Superseded;
+        self.data.close();
+        let kept = self.data.into_kept(self.me.id);
+        (superseded && kept.groups() > 0).then_some(kept)
     }
 
     /// Takes one event. Deterministic: the same events at the same times have the same effects.
@@ -225,6 +244,7 @@ impl<S: Storage> Core<S> {
         let present: BTreeSet<MemberId> =
             decided.view.ids().filter(|id| self.membership.has_installed(*id, decided.view.number)).collect();
         self.data.install(&mut cx, &decided.view, &present);
+        self.membership.still_kept(self.data.kept());
         self.origin.on_view(&cx);
     }
 

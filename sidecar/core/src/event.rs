@@ -229,6 +229,12 @@ pub enum Notice {
         /// They went with members that left in order, as happens when all leave.
         in_order: bool,
     },
+    /// The last in-sync owners of these groups were excluded; their operations are refused until one of them comes back
+    /// with its copy, or the groups start empty (V-9).
+    GroupsVacant {
+        /// How many groups.
+        groups: usize,
+    },
     /// This node became primary of a group and serves it.
     Promoted {
         /// Which group.

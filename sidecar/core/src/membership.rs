@@ -31,6 +31,7 @@ mod reboots;
 mod registry;
 mod registry_link;
 mod standing;
+mod vacancies;
 
 use ballot::GivenVote;
 use exclusion::Exclusion;
@@ -39,6 +40,7 @@ use links::Links;
 use reboots::Reboots;
 use registry_link::RegistryLink;
 use standing::{Aged, Now};
+use vacancies::Vacancies;
 
 /// What is known of a peer.
 #[derive(Debug, Default)]
@@ -118,6 +120,7 @@ pub(crate) struct Membership {
 
     links: Links,
     reboots: Reboots,
+    vacancies: Vacancies,
 
     // Votes given
     votes: BTreeMap<MemberId, GivenVote>,
@@ -179,6 +182,7 @@ impl Membership {
             dead: BTreeMap::new(),
             links: Links::new(now),
             reboots: Reboots::default(),
+            vacancies: Vacancies::default(),
             votes: BTreeMap::new(),
             released_rounds: BTreeMap::new(),
             round: 0,
@@ -324,8 +328,8 @@ impl Membership {
             }
             Message::Vote { version, round, promises } => self.on_vote(cx, from, version, round, &promises),
             Message::VoteRelease { version, round } => self.on_vote_release(from, version, round),
-            Message::Join { member, exclusive, reached, formerly } => {
-                self.on_join(cx, from, JoinRequest { member: *member, exclusive, reached, formerly, sent_in });
+            Message::Join { member, exclusive, reached, formerly, kept } => {
+                self.on_join(cx, from, JoinRequest { member: *member, exclusive, reached, formerly, kept, sent_in });
             }
             Message::Reached(joiner) => self.on_joiner_reached(from, joiner),
             Message::JoinRefused(why) if self.participation == Participation::Joining => {

@@ -1,5 +1,6 @@
 //! What members say to each other on the data connection.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ pub enum Message {
         reached: Vec<MemberId>,
         /// An earlier incarnation within the same process that has released.
         formerly: Option<MemberId>,
+        /// Copies of an earlier incarnation within the same process that were in sync when it was superseded.
+        kept: Option<KeptCopies>,
     },
     /// The sender has reached this joiner on both ports.
     Reached(MemberId),
@@ -193,6 +196,15 @@ pub enum Message {
     },
 }
 
+/// Copies that a joiner brings along (V-9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCopies {
+    /// The incarnation that held them.
+    pub of: MemberId,
+    /// Of which groups.
+    pub groups: BTreeSet<GroupId>,
+}
+
 /// A write as it travels: one record, and the results to remember with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
@@ -272,8 +284,6 @@ pub enum WaitsFor {
     Registry,
     /// More than half of a view's members can't be counted (V-5).
     Majority,
-    /// The owner of a last copy may come back (V-9).
-    LastCopy,
     /// Members that have not voted.
     Votes,
     /// Promises to those that are to be excluded (V-6).
@@ -291,7 +301,6 @@ impl WaitsFor {
         match self {
             WaitsFor::Registry => "registry",
             WaitsFor::Majority => "majority",
-            WaitsFor::LastCopy => "last copy",
             WaitsFor::Votes => "votes",
             WaitsFor::Promises => "promises",
             WaitsFor::Proposer => "proposer",

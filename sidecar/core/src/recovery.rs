@@ -226,6 +226,7 @@ mod tests {
             unsealed: vec![],
             departed: vec![],
             proofs: BTreeMap::new(),
+            vacant: BTreeMap::new(),
             agreed: Agreed { segments: 1, hash: HASH_RULE.into(), caches: vec![], timing: Timing::default() },
         }
     }

@@ -42,6 +42,8 @@ pub(super) enum Role {
     Owner,
     /// Holds a copy that is being filled.
     Incoming(Filling),
+    /// Held an in-sync copy in an incarnation that is over, and keeps it while the group is vacant (V-9).
+    Kept,
     /// Orders the writes.
     Primary(Box<Primary>),
 }

@@ -14,7 +14,7 @@ use crate::planted_bug::Bug;
 use crate::sealing::{self, Verdict};
 use crate::step_context::StepContext;
 use crate::time::Time;
-use crate::view::{Replicas, View};
+use crate::view::View;
 
 /// An exclusion under way.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Membership {
         let idle = matches!(self.task, Task::Idle);
         if idle && wanted.is_empty() {
             self.blocked_by = None;
-        } else if idle && self.registry.is_free(cx.now) && self.may_start(cx, &wanted) {
+        } else if idle && self.registry.is_free(cx.now) {
             self.start_exclusion(cx, wanted);
         } else if let Task::Exclude(exclusion) = &self.task
             && exclusion.stage == Stage::Voting
@@ -95,28 +95,6 @@ impl Membership {
                 self.restart_round(cx, wanted);
             }
         }
-    }
-
-    /// Waits for the owner of a last copy to come back (V-9), and does not ask for votes that can't suffice.
-    fn may_start(&mut self, cx: &mut StepContext<'_>, wanted: &BTreeSet<MemberId>) -> bool {
-        let Some(view) = self.view.clone() else { return false };
-        let hopeless =
-            self.document.as_ref().is_some_and(|d| matches!(self.judge(d, wanted), Verdict::Minority { .. }));
-        if hopeless {
-            // The registry is read all the same: it may know of proofs.
-            return true;
-        }
-        let unproved: BTreeSet<MemberId> = wanted.iter().copied().filter(|s| !self.dead.contains_key(s)).collect();
-        // While the registry was behind, the owner may have kept to an older view and could not come back (G-4).
-        let waited = |since: Time| cx.now.since(since.max(self.registry.seen_behind));
-        let young = unproved
-            .iter()
-            .any(|s| self.links.suspected_since(*s).is_none_or(|at| waited(at) < self.timing.orphan_wait));
-        if young && orphans(&view, wanted, &unproved) {
-            self.wait_for(cx, WaitsFor::LastCopy);
-            return false;
-        }
-        true
     }
 
     fn wait_for(&mut self, cx: &mut StepContext<'_>, reason: WaitsFor) {
@@ -156,11 +134,6 @@ impl Membership {
             self.wait_for(cx, WaitsFor::Majority);
             self.task = Task::Idle;
             self.registry.retry_at = cx.now + Duration::from_millis(200);
-            return;
-        }
-        if !self.may_start(cx, &suspects) {
-            // Proofs that came with the read made it possible; a last copy is waited for all the same (V-9).
-            self.task = Task::Idle;
             return;
         }
         let own = self.lease.block(&suspects.iter().copied().collect::<Vec<_>>(), cx.now);
@@ -237,7 +210,7 @@ impl Membership {
             }
         }
         self.unblock();
-        if !wanted.is_empty() && self.may_start(cx, &wanted) {
+        if !wanted.is_empty() {
             self.start_exclusion(cx, wanted);
         }
     }
@@ -297,7 +270,8 @@ impl Membership {
         proofs.retain(|id, _| view.contains(*id) || counted(id));
         let before = document.departed.iter().chain(&document.view.members);
         let departed = before.filter(|m| !view.contains(m.id) && counted(&m.id)).cloned().collect();
-        Document { revision: document.revision + 1, view, unsealed, departed, proofs, ..document.clone() }
+        let vacant = super::vacancies::after(document, &view);
+        Document { revision: document.revision + 1, view, unsealed, departed, proofs, vacant, ..document.clone() }
     }
 
     /// The swap lost a race, or its answer was lost and the registry still shows the old document: the votes hold
@@ -332,12 +306,4 @@ impl Membership {
             self.begin_call(cx, RegistryCall::Read);
         }
     }
-}
-
-/// Whether some group would be left without an in-sync owner, and one of its owners is not proved dead.
-fn orphans(view: &View, wanted: &BTreeSet<MemberId>, unproved: &BTreeSet<MemberId>) -> bool {
-    let orphaned =
-        |owners: &[MemberId]| owners.iter().all(|o| wanted.contains(o)) && owners.iter().any(|o| unproved.contains(o));
-    let one_of_all = |g| view.replicas(g) == Replicas::Count(1) || wanted.len() > 1;
-    view.group_ids().filter(|&g| one_of_all(g) || view.placement(g).owners.len() < 2).any(|g| orphaned(&view.owners(g)))
 }

@@ -43,6 +43,7 @@ impl Membership {
         self.blocked_by = None;
         self.registry.behind = None;
         self.changed_at = cx.now;
+        self.follow_vacancies(cx, &view);
         self.report_installed(cx, before.as_deref(), &view, in_order);
         if self.participation != Participation::Superseded {
             self.tell(cx, before.as_deref(), &view, decided.own);

@@ -9,7 +9,7 @@ use crate::document::{Document, FORMAT, Proof};
 use crate::event::{Effect, RegistryCall};
 use crate::ids::{MemberId, ViewNumber};
 use crate::member::Member;
-use crate::message::Message;
+use crate::message::{KeptCopies, Message};
 use crate::placement;
 use crate::sealing::{self, Verdict};
 use crate::snapshot::Participation;
@@ -25,6 +25,8 @@ pub(super) struct Joiner {
     /// Members that have reached it.
     pub(super) reached_by: BTreeSet<MemberId>,
     pub(super) heard: Time,
+    /// Copies that it brings along.
+    pub(super) kept: Option<KeptCopies>,
 }
 
 /// What a joiner says of itself.
@@ -36,6 +38,8 @@ pub(super) struct JoinRequest {
     pub(super) reached: Vec<MemberId>,
     /// Its incarnation before, when that one's promises have run out.
     pub(super) formerly: Option<MemberId>,
+    /// Copies that it brings along.
+    pub(super) kept: Option<KeptCopies>,
     /// The view that it had installed.
     pub(super) sent_in: ViewNumber,
 }
@@ -72,6 +76,7 @@ impl Membership {
                 reached: self.reached.iter().copied().collect(),
                 // The promises of the incarnation before have run out once ours would have.
                 formerly: self.setup.formerly.filter(|_| over),
+                kept: self.vacancies.kept().cloned(),
             };
             cx.send(to, message);
         }
@@ -131,6 +136,7 @@ impl Membership {
             unsealed: Vec::new(),
             departed: Vec::new(),
             proofs,
+            vacant: std::collections::BTreeMap::new(),
             agreed,
         };
         let document = Arc::new(document);
@@ -198,7 +204,7 @@ impl Membership {
 
     /// Somebody asks to join: takes its proofs, dials it back, and remembers it if this node coordinates.
     pub(super) fn on_join(&mut self, cx: &mut StepContext<'_>, from: MemberId, request: JoinRequest) {
-        let JoinRequest { member, exclusive, reached, formerly, sent_in } = request;
+        let JoinRequest { member, exclusive, reached, formerly, kept, sent_in } = request;
         if self.has_released(cx.now) {
             // With nobody else left, the joiner waits for this node alone.
             cx.send(from, Message::Released(cx.me));
@@ -234,9 +240,10 @@ impl Membership {
         if !self.joiners.contains_key(&from) && self.joiners.len() >= cx.limits.clients {
             return;
         }
-        let fresh = Joiner { member, reached: BTreeSet::new(), reached_by: BTreeSet::new(), heard: cx.now };
+        let fresh = Joiner { member, reached: BTreeSet::new(), reached_by: BTreeSet::new(), heard: cx.now, kept: None };
         let joiner = self.joiners.entry(from).or_insert(fresh);
         joiner.heard = cx.now;
+        joiner.kept = kept;
         joiner.reached = reached.into_iter().collect();
         if self.reached.contains(&from) {
             self.report_joiner(cx, from);

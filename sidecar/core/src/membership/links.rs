@@ -97,10 +97,6 @@ impl Links {
         self.suspected.keys().copied()
     }
 
-    pub(super) fn suspected_since(&self, member: MemberId) -> Option<Time> {
-        self.suspected.get(&member).copied()
-    }
-
     pub(super) fn first_suspicion(&self) -> Option<Time> {
         self.suspected.values().copied().min()
     }

@@ -8,4 +8,5 @@ mod map;
 mod reboots;
 mod rules;
 mod standing_faults;
+mod vacant;
 mod world;

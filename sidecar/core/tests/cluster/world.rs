@@ -100,8 +100,29 @@ impl World {
         self.start_on_boot(id, lock, "b");
     }
 
+    /// The next incarnation of the process of `old`, which was superseded: `id` takes over the copies that it kept.
+    pub(crate) fn resume(&mut self, old: u64, id: u64, lock: &str) {
+        let kept = self.nodes.remove(&old).unwrap().core.into_kept().expect("it was an owner");
+        let setup = self.setup(id, lock, "b", Some(MemberId(old)));
+        let store = Arc::clone(kept.store());
+        let core = Core::resume(setup, kept, self.now);
+        self.add(id, core, store);
+    }
+
     /// A node on the same machine id, after the boot `boot`.
     pub(crate) fn start_on_boot(&mut self, id: u64, lock: &str, boot: &str) {
+        let setup = self.setup(id, lock, boot, None);
+        let store = Arc::new(Map::default());
+        let core = Core::new(setup, Arc::clone(&store), self.now);
+        self.add(id, core, store);
+    }
+
+    fn add(&mut self, id: u64, core: Core<Map>, store: Arc<Map>) {
+        let node = Node { core, store, notices: Vec::new(), left: false, superseded: false, down: false };
+        self.nodes.insert(id, node);
+    }
+
+    fn setup(&mut self, id: u64, lock: &str, boot: &str, formerly: Option<MemberId>) -> Setup {
         self.started += 1;
         let identity = PlatformIdentity::Host { machine: "m".into(), boot: boot.into(), lock: lock.into() };
         let port = u16::try_from(id).unwrap();
@@ -119,21 +140,17 @@ impl World {
         let cache = |(i, r): (usize, &Replicas)| AgreedCache { name: format!("c{i}"), replicas: *r };
         let caches = self.replicas.iter().enumerate().map(cache).collect();
         let agreed = Agreed { segments: 4, hash: HASH_RULE.into(), caches, timing: Timing::default() };
-        let store = Arc::new(Map::default());
-        let setup = Setup {
+        Setup {
             me: member,
             exclusive: true,
             joins: true,
             agreed,
             creates: Some(ClusterUid(7)),
-            formerly: None,
+            formerly,
             limits: Limits::default(),
             seed: id,
             bugs: Bugs::default(),
-        };
-        let core = Core::new(setup, Arc::clone(&store), self.now);
-        let node = Node { core, store, notices: Vec::new(), left: false, superseded: false, down: false };
-        self.nodes.insert(id, node);
+        }
     }
 
     pub(crate) fn view(&self, id: u64) -> Option<Arc<View>> {

@@ -50,7 +50,13 @@ pub(crate) struct Beat {
 
 impl Heartbeat for Beat {
     fn ping(&self, now: Time) -> Option<Ping> {
-        Some(Ping { view: ViewNumber(7), sent: now.as_nanos(), confirmed_past: ViewNumber(6), status: PingStatus::default(), echo: None })
+        Some(Ping {
+            view: ViewNumber(7),
+            sent: now.as_nanos(),
+            confirmed_past: ViewNumber(6),
+            status: PingStatus::default(),
+            echo: None,
+        })
     }
 
     fn ping_period(&self) -> Duration {
