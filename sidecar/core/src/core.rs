@@ -48,6 +48,9 @@ pub struct Setup {
 /// After this long without lease a member takes no further operations.
 const CUT_OFF_AFTER: Duration = Duration::from_millis(300);
 
+/// Ticks within `suspect` while nothing is under way.
+const QUIET_TICKS: u32 = 8;
+
 /// One incarnation's protocol state.
 #[derive(Debug)]
 pub struct Core<S: Storage> {
@@ -60,6 +63,8 @@ pub struct Core<S: Storage> {
     data: Data<S>,
     origin: Origin,
     ticked: Time,
+    /// Nothing is under way: turns are only needed for silence, expiry and the echoes (L-4).
+    quiet: bool,
     had_lease: bool,
     /// When the lease last came or went.
     lease_turned: Time,
@@ -85,6 +90,7 @@ impl<S: Storage> Core<S> {
             data,
             origin: Origin::default(),
             ticked: now,
+            quiet: false,
             had_lease: false,
             lease_turned: now,
             reported_complete: Time::ZERO,
@@ -122,7 +128,8 @@ impl<S: Storage> Core<S> {
         if paused {
             self.membership.on_own_pause(now);
         }
-        let tick = matches!(event, Event::Tick) || now.since(self.ticked) >= self.limits.tick;
+        self.quiet &= matches!(event, Event::Tick | Event::Heard { .. });
+        let tick = matches!(event, Event::Tick) || now >= self.tick_due();
         let decided = self.take(now, event, effects);
         self.install(now, decided, effects);
         if tick {
@@ -137,6 +144,9 @@ impl<S: Storage> Core<S> {
             return;
         }
         self.go_on(now, tick, effects);
+        if tick {
+            self.quiet = self.had_lease && self.origin.len() == 0 && self.membership.is_quiet() && self.data.is_quiet();
+        }
         self.lease.turned(now, self.membership.confirmed_past(), self.membership.status());
     }
 
@@ -287,10 +297,22 @@ impl<S: Storage> Core<S> {
     /// When [`Event::Tick`] is next due, if nothing else happens before.
     #[must_use]
     pub fn next_turn(&self, now: Time) -> Time {
-        let next = self.ticked + self.limits.tick;
+        let next = self.tick_due();
         let next = self.data.next_turn().map_or(next, |at| at.min(next));
         let next = self.origin.next_turn().map_or(next, |at| at.min(next));
         next.max(now)
+    }
+
+    /// When the next tick is due. While nothing is under way, ticks come less often: often enough for echoes and for telling
+    /// an own pause from others' silence, and at once when a member has been silent for too long.
+    fn tick_due(&self) -> Time {
+        let soonest = self.ticked + self.limits.tick;
+        if !self.quiet {
+            return soonest;
+        }
+        let suspect = self.membership.timing.suspect;
+        let silence = self.lease.first_silence(suspect) + Duration::from_millis(1);
+        (self.ticked + suspect / QUIET_TICKS).min(silence).max(soonest)
     }
 
     /// The read gate, for readers on other threads.

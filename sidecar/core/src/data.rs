@@ -233,6 +233,11 @@ impl<S: Storage> Data<S> {
         self.stable_at
     }
 
+    /// Whether nothing is under way that time alone moves on, but for what [`Data::next_turn`] says.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.groups.iter().all(Group::is_quiet)
+    }
+
     /// Members that have not acknowledged a replication for `data_suspect`.
     pub(crate) fn stuck(&self, now: Time, limit: std::time::Duration) -> BTreeSet<MemberId> {
         let mut stuck = BTreeSet::new();

@@ -178,6 +178,13 @@ impl Lease {
         state.status = status;
     }
 
+    /// When the first of the other members will have been silent for `limit`; never while there is none.
+    pub(crate) fn first_silence(&self, limit: Duration) -> Time {
+        let state = self.state();
+        let others = state.heard.iter().filter(|(id, _)| **id != state.me);
+        others.map(|(_, heard)| *heard + limit).min().unwrap_or(Time::NEVER)
+    }
+
     /// What the member's newest ping or echo said of it.
     pub(crate) fn status_of(&self, member: MemberId) -> PingStatus {
         self.state().statuses.get(&member).copied().unwrap_or_default()

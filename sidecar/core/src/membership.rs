@@ -409,24 +409,21 @@ impl Membership {
         cx.notice(Notice::ProvedDead { member });
     }
 
-    /// Keeps connections to the members, and to the joiners that must be reached.
+    /// Keeps connections to the members, and to the joiners that must be reached. Copies nothing while they stay the same.
     fn tell_peers(&mut self, cx: &mut StepContext<'_>) {
-        let mut peers: Vec<Member> = Vec::new();
-        let known = self.view.clone().or_else(|| self.document.as_ref().map(|d| Arc::new(d.view.clone())));
-        if let Some(view) = &known {
-            peers.extend(view.members.iter().filter(|m| m.id != cx.me).cloned());
+        let view = self.view.as_deref().or_else(|| self.document.as_ref().map(|d| &d.view));
+        let members = view.map_or(&[][..], |v| &v.members).iter().filter(|m| m.id != cx.me);
+        let outside = |j: &&Joiner| view.is_none_or(|v| !v.contains(j.member.id));
+        let joiners = self.joiners.values().filter(outside).map(|j| &j.member);
+        let peers = members.chain(joiners);
+        if peers.clone().map(|p| p.id).eq(self.peers_told.iter().copied()) {
+            return;
         }
-        for joiner in self.joiners.values() {
-            if !peers.iter().any(|p| p.id == joiner.member.id) {
-                peers.push(joiner.member.clone());
-            }
-        }
-        let ids: Vec<MemberId> = peers.iter().map(|p| p.id).collect();
-        if ids != self.peers_told {
-            self.reached.retain(|id| ids.contains(id));
-            self.peers_told = ids;
-            cx.effects.push(Effect::Peers(peers));
-        }
+        let peers: Vec<Member> = peers.cloned().collect();
+        self.peers_told = peers.iter().map(|p| p.id).collect();
+        let told = &self.peers_told;
+        self.reached.retain(|id| told.contains(id));
+        cx.effects.push(Effect::Peers(peers));
     }
 
     pub(crate) fn on_reached(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {

@@ -214,7 +214,11 @@ impl<'a> Planner<'a> {
         let kept = match self.change.refill.get(&group) {
             Some(Some(member)) => self.members.iter().position(|m| m.id == *member).map(as_index),
             Some(None) => None,
-            None if self.change.exclusion || was_vacant => return false,
+            None if was_vacant => return false,
+            None if self.change.exclusion => {
+                placed.primary_since = self.number;
+                return false;
+            }
             None => None,
         };
         match kept {
@@ -254,6 +258,9 @@ impl<'a> Planner<'a> {
             *load.entry(*primary).or_default() += 1;
         }
         for ((&group, placed), kept) in ids.iter().zip(&mut planned).zip(&kept) {
+            if placed.owners.is_empty() {
+                continue;
+            }
             let chosen = kept.unwrap_or_else(|| self.least_loaded(placed, &load));
             if kept.is_none() {
                 *load.entry(chosen).or_default() += 1;

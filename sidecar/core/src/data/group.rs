@@ -163,6 +163,18 @@ impl Group {
         self.primary().is_some_and(Primary::is_serving)
     }
 
+    /// Whether no copy is being filled or sent, no promotion runs, and no write or answer waits.
+    pub(super) fn is_quiet(&self) -> bool {
+        match &self.role {
+            Role::None | Role::Owner | Role::Kept => true,
+            Role::Incoming(_) => false,
+            Role::Primary(p) => {
+                let waits = !p.pending.is_empty() || !p.dropped.is_empty() || !p.parked.is_empty();
+                p.is_serving() && !waits && p.sending.is_empty()
+            }
+        }
+    }
+
     /// Whether this node holds a copy that gets every write.
     pub(super) fn holds_copy(&self) -> bool {
         !matches!(self.role, Role::None)

@@ -25,8 +25,6 @@ pub(super) struct Joiner {
     /// Members that have reached it.
     pub(super) reached_by: BTreeSet<MemberId>,
     pub(super) heard: Time,
-    /// Copies that it brings along.
-    pub(super) kept: Option<KeptCopies>,
 }
 
 /// What a joiner says of itself.
@@ -215,6 +213,7 @@ impl Membership {
             self.show_view(cx, from);
             return;
         }
+        self.vacancies.claim(from, kept.as_ref(), cx.now, cx.limits.clients);
         if exclusive && !self.take_evidence(cx, &member) {
             self.joiners.remove(&from);
             return;
@@ -240,10 +239,9 @@ impl Membership {
         if !self.joiners.contains_key(&from) && self.joiners.len() >= cx.limits.clients {
             return;
         }
-        let fresh = Joiner { member, reached: BTreeSet::new(), reached_by: BTreeSet::new(), heard: cx.now, kept: None };
+        let fresh = Joiner { member, reached: BTreeSet::new(), reached_by: BTreeSet::new(), heard: cx.now };
         let joiner = self.joiners.entry(from).or_insert(fresh);
         joiner.heard = cx.now;
-        joiner.kept = kept;
         joiner.reached = reached.into_iter().collect();
         if self.reached.contains(&from) {
             self.report_joiner(cx, from);

@@ -190,7 +190,7 @@ impl Links {
         }
     }
 
-    /// Who is proved dead goes. Of a broken link one end has to go: the member with most broken links, the newest on a tie,
+    /// V-11: who is proved dead goes. Of a broken link one end has to go: the member with most broken links, the newest on a tie,
     /// until none is left. When that is this node, another that it reaches excludes it; with no such member, those that
     /// it suspects are to go, as far as the majority rule lets it.
     fn choose(&self, me: MemberId, view: &View, evidence: &Evidence<'_>) -> BTreeSet<MemberId> {
@@ -215,7 +215,7 @@ impl Links {
         out
     }
 
-    /// Links with one end at this node, and those between others that both ends outlive: each has answered a ping that
+    /// V-11: links with one end at this node, and those between others that both ends outlive: each has answered a ping that
     /// was sent after the link was first reported. Else one end may have crashed, and this node not know it yet.
     fn broken_links(&self, me: MemberId, view: &View, evidence: &Evidence<'_>) -> BTreeSet<(MemberId, MemberId)> {
         let pair = |a: MemberId, b: MemberId| (a.min(b), a.max(b));

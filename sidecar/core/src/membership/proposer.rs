@@ -3,6 +3,7 @@
 use super::{Membership, Task};
 use crate::ids::MemberId;
 use crate::message::{PingStatus, WaitsFor};
+use crate::snapshot::Participation;
 use crate::step_context::StepContext;
 use crate::time::Time;
 
@@ -22,6 +23,24 @@ impl Membership {
         } else {
             self.lease.status_of(member).registry_away
         }
+    }
+
+    /// Whether no change is under way, due or waited for: then ticks may be rare.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let settled = self.participation == Participation::Member
+            && matches!(self.task, Task::Idle)
+            && self.registry.is_quiet()
+            && self.confirming.is_empty()
+            && self.status.waits_for.is_none();
+        settled
+            && self.drain.is_none()
+            && self.votes.is_empty()
+            && self.joiners.is_empty()
+            && self.leaving.is_empty()
+            && self.stopped.is_empty()
+            && self.in_sync.is_empty()
+            && self.vacancies.is_empty()
+            && self.links.suspected().next().is_none()
     }
 
     pub(super) fn status_now(&self, cx: &StepContext<'_>) -> PingStatus {

@@ -32,6 +32,11 @@ impl RegistryLink {
         self.call.is_none() && now >= self.retry_at
     }
 
+    /// No call is under way, and the last one was answered by a document that is followed.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.call.is_none() && !self.is_failing() && self.behind.is_none()
+    }
+
     /// Notes a call that begins now.
     ///
     /// # Panics

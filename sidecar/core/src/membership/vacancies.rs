@@ -1,6 +1,7 @@
 //! Groups whose last in-sync owners were excluded (V-9): who may come back with a copy, and when they start empty.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::Membership;
 use crate::document::Document;
@@ -19,11 +20,38 @@ pub(super) struct Vacancies {
     since: BTreeMap<GroupId, Time>,
     /// Copies that this process kept, for the request to join.
     kept: Option<KeptCopies>,
+    /// Copies that nodes outside the view said that they keep, and when. Also from requests to join that come too early: what
+    /// they prove must not start a group empty before they are in.
+    claims: BTreeMap<MemberId, (KeptCopies, Time)>,
 }
+
+/// A claim that is not made again for so long is void: who made it may have gone.
+const CLAIM_LASTS: Duration = Duration::from_secs(2);
 
 impl Vacancies {
     pub(super) fn kept(&self) -> Option<&KeptCopies> {
         self.kept.as_ref()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.since.is_empty() && self.kept.is_none()
+    }
+
+    /// A node outside the view says which copies it keeps.
+    pub(super) fn claim(&mut self, from: MemberId, kept: Option<&KeptCopies>, now: Time, limit: usize) {
+        self.claims.retain(|id, (_, at)| *id != from && now.since(*at) < CLAIM_LASTS);
+        if let Some(kept) = kept.filter(|_| self.claims.len() < limit) {
+            self.claims.insert(from, (kept.clone(), now));
+        }
+    }
+
+    /// Whether this node keeps a copy of the group that one of its last owners held. Its own id is among these when a view
+    /// took it in that it never installed.
+    fn keeps(&self, id: MemberId, group: GroupId, owners: &[MemberId], now: Time) -> bool {
+        let claim = self.claims.get(&id).filter(|(_, at)| now.since(*at) < CLAIM_LASTS);
+        claim.is_some_and(|(kept, _)| {
+            (owners.contains(&kept.of) || owners.contains(&id)) && kept.groups.contains(&group)
+        })
     }
 
     /// A view was installed. Returns how many groups it leaves vacant that were not.
@@ -75,19 +103,14 @@ impl Membership {
         document: &Document,
         add: &[Member],
     ) -> BTreeMap<GroupId, Option<MemberId>> {
-        let keeps = |id: MemberId, group: GroupId, owners: &[MemberId]| {
-            let kept = self.joiners.get(&id).and_then(|j| j.kept.as_ref());
-            // Its own id is among them when a view took it in that it never installed.
-            let was_owner = |k: &KeptCopies| owners.contains(&k.of) || owners.contains(&id);
-            kept.is_some_and(|k| was_owner(k) && k.groups.contains(&group))
-        };
+        let keeps = |id: MemberId, group, owners: &[MemberId]| self.vacancies.keeps(id, group, owners, now);
         let mut refills = BTreeMap::new();
         for (&group, owners) in &document.vacant {
             if let Some(joiner) = add.iter().find(|m| keeps(m.id, group, owners)) {
                 refills.insert(group, Some(joiner.id));
                 continue;
             }
-            let claimed = self.joiners.keys().any(|id| keeps(*id, group, owners));
+            let claimed = self.vacancies.claims.keys().any(|id| keeps(*id, group, owners));
             let all_dead = owners.iter().all(|o| self.dead.contains_key(o));
             // While the registry was behind, an owner may have kept to an older view and could not come back (G-4).
             let since = self.vacancies.since.get(&group).copied().unwrap_or(now).max(self.registry.seen_behind);

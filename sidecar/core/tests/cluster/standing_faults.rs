@@ -77,7 +77,7 @@ fn a_leaver_releases_although_another_crashes_before_its_removal() {
     }
 }
 
-/// A link is both ports: when the data port alone is cut, the newer of the two goes, and writes go on.
+/// V-11: a link is both ports: when the data port alone is cut, the newer of the two goes, and writes go on.
 #[test]
 fn a_cut_of_the_data_port_alone_excludes_the_newer_of_the_two() {
     let mut world = World::of(3, TWO);
@@ -92,7 +92,7 @@ fn a_cut_of_the_data_port_alone_excludes_the_newer_of_the_two() {
     }
 }
 
-/// The member with the most broken links goes, and nobody of the others.
+/// V-11: the member with the most broken links goes, and nobody of the others.
 #[test]
 fn the_member_with_most_broken_links_goes() {
     let mut world = World::of(5, TWO);
@@ -105,7 +105,7 @@ fn the_member_with_most_broken_links_goes() {
     assert_eq!(world.members(2), [2, 3, 4, 5]);
 }
 
-/// A broken data link between two doesn't keep the others from excluding a third.
+/// V-11: a broken data link between two doesn't keep the others from excluding a third.
 #[test]
 fn a_vote_that_cannot_come_keeps_nobody_in() {
     let mut world = World::of(5, Replicas::All);
@@ -115,7 +115,7 @@ fn a_vote_that_cannot_come_keeps_nobody_in() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
-/// One that crashed is excluded, and not the one that saw it first.
+/// V-11: one that crashed is excluded, and not the one that saw it first.
 #[test]
 fn who_sees_a_crash_first_is_not_taken_for_the_broken_one() {
     let mut world = World::of(4, TWO);
@@ -124,4 +124,19 @@ fn who_sees_a_crash_first_is_not_taken_for_the_broken_one() {
     world.until("three go on", |w| w.members(1).len() < 4);
     assert_eq!(world.members(1), [1, 3, 4]);
     assert!(world.view(4).unwrap().contains(MemberId(4)));
+}
+
+/// L-4 and L-6: with nothing under way a core sleeps, and is still there in time when a member falls silent.
+#[test]
+fn an_idle_core_sleeps_and_wakes_in_time() {
+    let mut world = World::of(3, TWO);
+    world.put(1, "k", "v");
+    world.run(Duration::from_secs(1));
+    let before = world.ticks;
+    world.run(Duration::from_secs(2));
+    let each = (world.ticks - before) / 3 / 2;
+    assert!(each <= 21, "{each} ticks a second at each");
+    world.isolate(3);
+    let took = world.until("it is suspected", |w| w.nodes[&1].core.snapshot(w.now).suspected.contains(&MemberId(3)));
+    assert!(took <= Duration::from_millis(425), "{took:?}");
 }

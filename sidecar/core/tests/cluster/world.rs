@@ -40,6 +40,8 @@ pub(crate) struct World {
     pub(crate) swaps: Vec<Arc<Document>>,
     /// What members told a registry that is behind: who, which view, which document.
     pub(crate) republished: Vec<(u64, ViewNumber, Arc<Document>)>,
+    /// Ticks of all nodes.
+    pub(crate) ticks: u64,
     /// Who could not join, and why.
     pub(crate) refused: Vec<(u64, String)>,
     /// Whose calls the registry refuses at once.
@@ -73,6 +75,7 @@ impl World {
             nodes: BTreeMap::new(),
             registry: None,
             registry_up: true,
+            ticks: 0,
             refused: Vec::new(),
             registry_refuses: BTreeSet::new(),
             registry_silent: BTreeSet::new(),
@@ -235,6 +238,7 @@ impl World {
                 self.ping(id);
             }
             if self.nodes[&id].core.next_turn(self.now) <= self.now {
+                self.ticks += 1;
                 self.step(id, Event::Tick);
             }
         }
