@@ -120,8 +120,9 @@ impl Driver {
         turns.tickets.refuse_all();
         refuse_queued(&mut sources.submits);
         self.mesh.flush(FLUSH).await;
+        let kept = turns.core.into_kept();
         self.mesh.stop().await;
-        (end, turns.core.into_kept())
+        (end, kept)
     }
 }
 

@@ -312,7 +312,8 @@ impl<S: Storage> Core<S> {
         }
         let suspect = self.membership.timing.suspect;
         let silence = self.lease.first_silence(suspect) + Duration::from_millis(1);
-        (self.ticked + suspect / QUIET_TICKS).min(silence).max(soonest)
+        let rarely = (suspect / QUIET_TICKS).min(self.limits.resend);
+        (self.ticked + rarely).min(silence).max(soonest)
     }
 
     /// The read gate, for readers on other threads.

@@ -30,8 +30,8 @@ pub struct Incoming {
 /// The copies of one group in one view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupPlacement {
-    /// In-sync copies, primary first; none: the group is vacant (V-9). For [`Replicas::All`] only the primary: the other owners are all members that
-    /// are not incoming.
+    /// In-sync copies, primary first; none: the group is vacant (V-9). For [`Replicas::All`] only the primary: the other
+    /// owners are all members that are not incoming.
     pub owners: SmallVec<[MemberIndex; 3]>,
     /// Copies being filled.
     pub incoming: SmallVec<[Incoming; 1]>,

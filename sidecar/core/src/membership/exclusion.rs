@@ -252,6 +252,7 @@ impl Membership {
         let next = placement::next_view(&document.view, &change);
         self.change_began = Some(began);
         let next = Arc::new(self.next_document(document, next, cx.now));
+        assert!(next.view.contains(cx.me), "a proposer stays in the view that it proposes");
         if let Task::Exclude(exclusion) = &mut self.task {
             exclusion.sent = Some(Arc::clone(&next));
             exclusion.document = Some(Arc::clone(document));

@@ -23,6 +23,10 @@ impl Membership {
     pub(crate) fn install(&mut self, cx: &mut StepContext<'_>, decided: &Decided) {
         let view = Arc::clone(&decided.view);
         let before = self.view.replace(Arc::clone(&view));
+        assert!(
+            before.as_ref().is_none_or(|b| b.number < view.number),
+            "views are installed in order, each once (V-8)"
+        );
         let was_member = before.as_ref().is_some_and(|v| v.contains(cx.me));
         cx.view = view.number;
         self.follow_participation(cx, &view, was_member);
