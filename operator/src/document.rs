@@ -19,9 +19,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
-use sidegrid_core::ViewNumber;
+use sidegrid_core::recovery::Observed;
+use sidegrid_core::{Time, ViewNumber};
 use sidegrid_core::document::{Document, Expected};
 use sidegrid_registry::{DocumentCodecError, Swap, check_swap, decode, encode};
+use tokio::time::Instant;
 
 use crate::authority::{cluster_uid, labels, post};
 use crate::kube_call::{self, CallError};
@@ -100,6 +102,9 @@ pub struct Documents {
     client: Client,
     own_ns: Arc<str>,
     marked: Arc<Mutex<HashMap<String, ViewNumber>>>,
+    /// What this replica has seen of members' statements about a lost document.
+    observed: Arc<Mutex<HashMap<String, Observed>>>,
+    started: Instant,
 }
 
 impl std::fmt::Debug for Documents {
@@ -112,7 +117,19 @@ impl Documents {
     /// Those in the operator's own namespace.
     #[must_use]
     pub fn new(client: Client, own_ns: &str) -> Documents {
-        Documents { client, own_ns: own_ns.into(), marked: Arc::default() }
+        let (marked, observed) = (Arc::default(), Arc::default());
+        Documents { client, own_ns: own_ns.into(), marked, observed, started: Instant::now() }
+    }
+
+    /// Runs `f` on what this replica has observed of the statements about the document of `uid`, with its own clock.
+    pub(crate) fn observe<T>(&self, uid: &str, f: impl FnOnce(&mut Observed, Time) -> T) -> T {
+        let since = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let mut all = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_MARKED && !all.contains_key(uid) {
+            // What was observed is observed again within seconds.
+            all.clear();
+        }
+        f(all.entry(uid.to_owned()).or_default(), Time::from_nanos(since))
     }
 
     /// Reads the document of the CacheCluster with this uid, live; `None` when there is none and none was lost.

@@ -255,6 +255,7 @@ pub(crate) fn document_of(members: &[u64], view: u64) -> Document {
         unsealed: Vec::new(),
         departed: Vec::new(),
         proofs: BTreeMap::new(),
+        vacant: BTreeMap::new(),
         agreed: Agreed { segments: 4, hash: HASH_RULE.into(), caches: Vec::new(), timing: Timing::default() },
     }
 }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidegrid_core::core::Core;
-use sidegrid_core::event::{CallId, RegistryAnswer, RegistryCall};
+use sidegrid_core::event::{CallId, Port, RegistryAnswer, RegistryCall};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::message::{Envelope, Message};
 use sidegrid_core::operation::{Applied, Refusal, RefusalReason};
-use sidegrid_core::{ClusterUid, Effect, Effects, Event, MemberId, Time};
+use sidegrid_core::{ClusterUid, Effect, Effects, Event, Kept, MemberId, Time};
 use sidegrid_net::{Clock, Inbound, Mesh, TlsMode};
 use sidegrid_registry::Registry;
 use sidegrid_store::Store;
@@ -83,11 +83,12 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Runs the incarnation to its end, then closes its connections and refuses what is left.
+    /// Runs the incarnation to its end, then closes its connections and refuses what is left. Returns how it ended, and the
+    /// copies that the next one comes back with (V-9).
     ///
     /// # Cancel safety
     /// Not cancel safe: to be run to its end.
-    pub(crate) async fn run(self, mut sources: Sources) -> End {
+    pub(crate) async fn run(self, mut sources: Sources) -> (End, Option<Kept<Store>>) {
         let (calls, mut answers) = RegistryCalls::new(
             Arc::clone(&self.registry),
             self.cluster,
@@ -119,8 +120,9 @@ impl Driver {
         turns.tickets.refuse_all();
         refuse_queued(&mut sources.submits);
         self.mesh.flush(FLUSH).await;
+        let kept = turns.core.into_kept();
         self.mesh.stop().await;
-        end
+        (end, kept)
     }
 }
 
@@ -240,8 +242,16 @@ impl Turns<'_> {
                 drop(held);
             }
             Inbound::Heard { from, view, confirmed_past } => self.step(Event::Heard { from, view, confirmed_past }),
-            Inbound::Unreachable(peer) => self.step(Event::Unreachable { peer }),
-            Inbound::Reached(peer) => self.step(Event::Reached { peer }),
+            Inbound::Unreachable(peer) => {
+                // Both ports: the mesh doesn't say which.
+                self.step(Event::Unreachable { peer, port: Port::Data });
+                self.step(Event::Unreachable { peer, port: Port::FailureDetection });
+            }
+            Inbound::Reached(peer) => {
+                self.step(Event::Connected { peer, port: Port::Data });
+                self.step(Event::Connected { peer, port: Port::FailureDetection });
+                self.step(Event::Reached { peer });
+            }
         }
     }
 

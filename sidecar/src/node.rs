@@ -11,7 +11,7 @@ use sidegrid_core::core::{Core, Setup};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::member::Member;
 use sidegrid_core::planted_bug::Bugs;
-use sidegrid_core::{ClusterUid, MemberId, Time};
+use sidegrid_core::{ClusterUid, Kept, MemberId, Time};
 use sidegrid_net::{Counters, Listeners, Mesh, MeshSettings, NetError, NetLimits};
 use sidegrid_registry::Registry;
 use sidegrid_store::{Store, StoreSettings};
@@ -100,7 +100,7 @@ pub(crate) fn start(node: NodeSettings, switch: &DrainSwitch) -> io::Result<()> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let drain = switch.wanted.subscribe();
     let spawner = node.spawner.clone();
-    let node = Node { trust: node.trust.clone(), node, drain, formerly: None };
+    let node = Node { trust: node.trust.clone(), node, drain, formerly: None, kept: None };
     spawner.thread_critical("core", move || runtime.block_on(node.run()))
 }
 
@@ -109,6 +109,8 @@ struct Node {
     drain: watch::Receiver<bool>,
     trust: Option<Arc<Trust>>,
     formerly: Option<MemberId>,
+    /// Copies of the incarnation before, which may be the last ones.
+    kept: Option<Kept<Store>>,
 }
 
 impl Node {
@@ -120,7 +122,12 @@ impl Node {
             let began = clock.now();
             match self.incarnation().await {
                 Ok(End::Stopped) => return,
-                Ok(End::Superseded) => tracing::warn!("this incarnation is superseded; beginning a new, empty one"),
+                Ok(End::Superseded) => {
+                    let kept = self.kept.as_ref().map_or(0, Kept::groups);
+                    tracing::warn!(
+                        "this incarnation is superseded; beginning a new one, with copies of {kept} groups kept"
+                    );
+                }
                 Ok(End::MeshFailed(part)) => {
                     tracing::error!("{part} ended by itself; beginning a new, empty incarnation");
                 }
@@ -160,8 +167,12 @@ impl Node {
         let now = clock.now();
         let me = self.node.identity.incarnation(id, now, locality)?;
         let limits = Limits::default();
-        let store = Arc::new(self.store());
-        let core = Core::new(self.setup(&me, cluster, !leaves, limits), Arc::clone(&store), now);
+        let (setup, kept) = (self.setup(&me, cluster, !leaves, limits), self.kept.take());
+        let store = kept.as_ref().map_or_else(|| Arc::new(self.store()), |kept| Arc::clone(kept.store()));
+        let core = match kept {
+            Some(kept) => Core::resume(setup, kept, now),
+            None => Core::new(setup, Arc::clone(&store), now),
+        };
         let (inbound_sender, inbound) = mpsc::channel(INBOUND);
         let mesh_settings = MeshSettings {
             cluster,
@@ -200,7 +211,9 @@ impl Node {
             began: if formerly.is_none() { self.node.began } else { now },
             first: formerly.is_none(),
         };
-        Ok(driver.run(sources).await)
+        let (end, kept) = driver.run(sources).await;
+        self.kept = kept;
+        Ok(end)
     }
 
     /// Lets an incarnation in. Waits for no longer than until this node is told to hand over or to stop.

@@ -94,6 +94,12 @@ impl Chronicle {
                     if expired { counters.expirations.add_one() } else { counters.evictions.add_one() }
                 }
             }
+            Notice::GroupsVacant { groups } => {
+                warn!(
+                    "the last owners of {groups} groups are out: refusing their operations until one is back, or they start empty"
+                );
+                return true;
+            }
             Notice::GroupsLost { groups, in_order } => {
                 self.groups_lost(groups, in_order);
                 return true;
@@ -127,6 +133,10 @@ impl Chronicle {
                 info!("{} is proved dead", self.name(member));
             }
             Notice::ExclusionWaits { reason } => self.exclusion_waits(reason),
+            Notice::DoubledIdentity { name, machine } => warn!(
+                "refused a second member {name:?} of machine id {machine}, on another boot: {name} still answers. Machines made \
+                 from one image need a machine id each"
+            ),
             _ => {}
         }
     }

@@ -2,17 +2,16 @@
 //! they know (G-4; the rule itself is in [`sidegrid_core::recovery`]).
 //!
 //! What members said is kept in a ConfigMap, since each member talks to one replica of the operator and those see
-//! different halves. It belongs to the authority's Secret, and goes when the document is back. Its times are the replicas'
-//! clocks: replicas whose clocks differ by seconds may need a member's word twice, and do no harm.
+//! different halves. It belongs to the authority's Secret, and goes when the document is back. It holds no times: each
+//! replica counts what it has itself seen being said, by its own clock.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::DeleteParams;
 use sidegrid_core::MemberId;
-use sidegrid_core::recovery::{self, Millis, Statements};
+use sidegrid_core::recovery::{self, Statements};
 use sidegrid_registry::Swap;
 use sidegrid_registry::api::RepublishRequest;
 
@@ -28,10 +27,6 @@ const TRIES: usize = 4;
 
 fn config_map(uid: &str) -> String {
     format!("republished-{uid}")
-}
-
-fn now() -> Millis {
-    Millis::try_from(Timestamp::now().as_millisecond()).unwrap_or_default()
 }
 
 /// What can't be read is said again soon.
@@ -75,8 +70,12 @@ pub(super) async fn republish(
         }
         let object = kube_call::read(objects.get_opt(&name)).await.map_err(unavailable)?;
         let mut statements = object.as_ref().map(statements_of).unwrap_or_default();
-        statements.add(member, known.view, &known.document, now());
-        if let Some(settled) = statements.settled(now(), mark) {
+        let settled = documents.observe(uid, |observed, now| {
+            observed.look(&statements, now);
+            statements.add(observed, member, known.view, &known.document, now);
+            statements.settled(observed, now, mark)
+        });
+        if let Some(settled) = settled {
             let Swap::Done = documents.restore(uid, stored, &settled).await? else { continue };
             tracing::warn!(cluster = uid, view = %settled.view.number, "put the document back, as its members have it");
             forget(documents, uid).await;

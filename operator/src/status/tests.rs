@@ -68,6 +68,7 @@ fn document(places: &[&str]) -> Document {
         unsealed: Vec::new(),
         departed: Vec::new(),
         proofs: Default::default(),
+        vacant: Default::default(),
         agreed: Agreed { segments: SEGMENTS, hash: HASH_RULE.into(), caches, timing: Timing::default() },
     }
 }

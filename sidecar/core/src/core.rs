@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::data::Data;
 use crate::data::origin::Origin;
+use crate::data::{Data, Kept};
 use crate::document::Agreed;
-use crate::event::{Effect, Effects, Event, Notice};
+use crate::event::{Effect, Effects, Event, Notice, Port};
 use crate::gate::Gate;
 use crate::ids::{ClusterUid, GroupId, MemberId};
 use crate::lease::Lease;
 use crate::limits::Limits;
 use crate::member::Member;
 use crate::membership::{Decided, Membership, classes};
-use crate::message::{Envelope, Message};
+use crate::message::{Envelope, Message, WaitsFor};
 use crate::operation::{Applied, Refusal, RefusalReason};
 use crate::planted_bug::Bugs;
 use crate::snapshot::{Participation, Snapshot};
@@ -48,6 +48,9 @@ pub struct Setup {
 /// After this long without lease a member takes no further operations.
 const CUT_OFF_AFTER: Duration = Duration::from_millis(300);
 
+/// Ticks within `suspect` while nothing is under way.
+const QUIET_TICKS: u32 = 8;
+
 /// One incarnation's protocol state.
 #[derive(Debug)]
 pub struct Core<S: Storage> {
@@ -60,6 +63,8 @@ pub struct Core<S: Storage> {
     data: Data<S>,
     origin: Origin,
     ticked: Time,
+    /// Nothing is under way: turns are only needed for silence, expiry and the echoes (L-4).
+    quiet: bool,
     had_lease: bool,
     /// When the lease last came or went.
     lease_turned: Time,
@@ -85,10 +90,30 @@ impl<S: Storage> Core<S> {
             data,
             origin: Origin::default(),
             ticked: now,
+            quiet: false,
             had_lease: false,
             lease_turned: now,
             reported_complete: Time::ZERO,
         }
+    }
+
+    /// A core that takes over the copies that an incarnation of the same process has kept; its store is theirs.
+    pub fn resume(setup: Setup, kept: Kept<S>, now: Time) -> Core<S> {
+        let mut core = Core::new(setup, Arc::clone(&kept.store), now);
+        let of = kept.of;
+        core.data.adopt(kept);
+        core.membership.keep_copies(of, core.data.kept());
+        core
+    }
+
+    /// Ends a superseded incarnation: the copies that it held in sync, for the next one of the same process to come back
+    /// with (V-9). None when there are none, or when it was not superseded: then others go on with theirs.
+    #[must_use]
+    pub fn into_kept(self) -> Option<Kept<S>> {
+        let superseded = self.membership.participation() == Participation::Superseded;
+        self.data.close();
+        let kept = self.data.into_kept(self.me.id);
+        (superseded && kept.groups() > 0).then_some(kept)
     }
 
     /// Takes one event. Deterministic: the same events at the same times have the same effects.
@@ -103,7 +128,8 @@ impl<S: Storage> Core<S> {
         if paused {
             self.membership.on_own_pause(now);
         }
-        let tick = matches!(event, Event::Tick) || now.since(self.ticked) >= self.limits.tick;
+        self.quiet &= matches!(event, Event::Tick | Event::Heard { .. });
+        let tick = matches!(event, Event::Tick) || now >= self.tick_due();
         let decided = self.take(now, event, effects);
         self.install(now, decided, effects);
         if tick {
@@ -118,7 +144,10 @@ impl<S: Storage> Core<S> {
             return;
         }
         self.go_on(now, tick, effects);
-        self.lease.turned(now, self.membership.confirmed_past());
+        if tick {
+            self.quiet = self.had_lease && self.origin.len() == 0 && self.membership.is_quiet() && self.data.is_quiet();
+        }
+        self.lease.turned(now, self.membership.confirmed_past(), self.membership.status());
     }
 
     fn context<'a>(&self, now: Time, effects: &'a mut Effects) -> StepContext<'a> {
@@ -139,12 +168,13 @@ impl<S: Storage> Core<S> {
             Event::Tick => {}
             Event::Message { from, envelope } => return self.on_message(&mut cx, from, envelope),
             Event::Heard { from, view, confirmed_past } => {
-                self.membership.on_alive(from);
+                self.membership.on_connected(from, Port::FailureDetection);
                 if self.membership.on_shown(&mut cx, from, view, confirmed_past) {
                     self.data.on_installed(&mut cx, from);
                 }
             }
-            Event::Unreachable { peer } => self.membership.on_unreachable(&mut cx, peer),
+            Event::Unreachable { peer, port } => self.membership.on_unreachable(&mut cx, peer, port),
+            Event::Connected { peer, port } => self.membership.on_connected(peer, port),
             Event::Reached { peer } => self.membership.on_reached(&mut cx, peer),
             Event::Registry { call, answer } => return self.membership.on_registry(&mut cx, call, answer),
             Event::Submit { ticket, .. } if self.cut_off(now).is_some() => {
@@ -224,6 +254,7 @@ impl<S: Storage> Core<S> {
         let present: BTreeSet<MemberId> =
             decided.view.ids().filter(|id| self.membership.has_installed(*id, decided.view.number)).collect();
         self.data.install(&mut cx, &decided.view, &present);
+        self.membership.still_kept(self.data.kept());
         self.origin.on_view(&cx);
     }
 
@@ -266,10 +297,23 @@ impl<S: Storage> Core<S> {
     /// When [`Event::Tick`] is next due, if nothing else happens before.
     #[must_use]
     pub fn next_turn(&self, now: Time) -> Time {
-        let next = self.ticked + self.limits.tick;
+        let next = self.tick_due();
         let next = self.data.next_turn().map_or(next, |at| at.min(next));
         let next = self.origin.next_turn().map_or(next, |at| at.min(next));
         next.max(now)
+    }
+
+    /// When the next tick is due. While nothing is under way, ticks come less often: often enough for echoes and for telling
+    /// an own pause from others' silence, and at once when a member has been silent for too long.
+    fn tick_due(&self) -> Time {
+        let soonest = self.ticked + self.limits.tick;
+        if !self.quiet {
+            return soonest;
+        }
+        let suspect = self.membership.timing.suspect;
+        let silence = self.lease.first_silence(suspect) + Duration::from_millis(1);
+        let rarely = (suspect / QUIET_TICKS).min(self.limits.resend);
+        (self.ticked + rarely).min(silence).max(soonest)
     }
 
     /// The read gate, for readers on other threads.
@@ -309,7 +353,7 @@ impl<S: Storage> Core<S> {
             lease_left: self.gate.lease_until().since(now),
             suspected: self.membership.suspected().collect(),
             unsealed: self.membership.unsealed_count(),
-            waits_for: self.membership.waits_for(),
+            waits_for: self.membership.status().waits_for.map(WaitsFor::as_str),
             registry_ok: self.membership.registry_ok(),
             reaches_nobody: self.membership.reaches_nobody(),
             groups: self.data.role_counts(),

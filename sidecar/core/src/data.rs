@@ -15,6 +15,7 @@ use crate::view::{Replicas, View};
 
 mod group;
 mod install;
+mod kept;
 pub(crate) mod origin;
 mod owner;
 mod primary;
@@ -24,6 +25,7 @@ mod transfer;
 mod upkeep;
 
 use group::{Group, Role};
+pub use kept::Kept;
 
 /// The data half of the core.
 #[derive(Debug)]
@@ -150,7 +152,7 @@ impl<S: Storage> Data<S> {
         let mut counts = crate::snapshot::GroupCounts::default();
         for group in &self.groups {
             match &group.role {
-                Role::None => {}
+                Role::None | Role::Kept => {}
                 Role::Owner => counts.owner += 1,
                 Role::Incoming(_) => counts.incoming += 1,
                 Role::Primary(p) if p.is_serving() => counts.primary += 1,
@@ -229,6 +231,11 @@ impl<S: Storage> Data<S> {
 
     pub(crate) fn next_turn(&self) -> Option<Time> {
         self.stable_at
+    }
+
+    /// Whether nothing is under way that time alone moves on, but for what [`Data::next_turn`] says.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.groups.iter().all(Group::is_quiet)
     }
 
     /// Members that have not acknowledged a replication for `data_suspect`.

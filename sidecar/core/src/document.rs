@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ClusterUid, MemberId, ViewNumber};
+use crate::ids::{ClusterUid, GroupId, MemberId, ViewNumber};
 use crate::member::Member;
 use crate::view::{Replicas, View};
 
@@ -33,6 +33,9 @@ pub struct Document {
     pub departed: Vec<Member>,
     /// Proofs of death and releases, kept while a view that counts the member is not sealed (P-1).
     pub proofs: BTreeMap<MemberId, Proof>,
+    /// Groups without an in-sync owner in the view: who were the last ones (V-9).
+    #[serde(default)]
+    pub vacant: BTreeMap<GroupId, Vec<MemberId>>,
     /// What all members must agree on.
     pub agreed: Agreed,
 }
@@ -129,7 +132,7 @@ pub struct Timing {
     pub suspect: Duration,
     /// A replication unacknowledged for this long: suspected.
     pub data_suspect: Duration,
-    /// How long an exclusion that would lose a group's last copy waits for its owner.
+    /// How long a group whose last owners were excluded waits for one of them before it starts empty.
     pub orphan_wait: Duration,
 }
 

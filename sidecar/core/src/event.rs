@@ -19,6 +19,15 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
+/// Which of a member's two ports. A connection on one says nothing of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Port {
+    /// Messages.
+    Data,
+    /// Pings and echoes.
+    FailureDetection,
+}
+
 /// Something that happened outside.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -40,12 +49,22 @@ pub enum Event {
         /// Newest view that it is confirmed past.
         confirmed_past: ViewNumber,
     },
-    /// The peer's connection was closed or reset and a fresh dial failed too (not through a fault of our own).
+    /// Our connection to the peer on this port was closed or reset and a fresh dial failed too, not through an error of
+    /// our own.
     Unreachable {
         /// The peer.
         peer: MemberId,
+        /// The port.
+        port: Port,
     },
-    /// The peer has been reached on both ports (the answer to [`Effect::Reach`], and whenever a connection stands again).
+    /// Our connection to the peer on this port stands anew.
+    Connected {
+        /// The peer.
+        peer: MemberId,
+        /// The port.
+        port: Port,
+    },
+    /// Our connections to the peer stand on both ports: the answer to [`Effect::Peers`], and again after each reconnection.
     Reached {
         /// The peer.
         peer: MemberId,
@@ -187,6 +206,13 @@ pub enum Notice {
         /// Who.
         member: MemberId,
     },
+    /// A joiner of another boot has the machine id and the name of a member that answers (P-3).
+    DoubledIdentity {
+        /// The member's name.
+        name: String,
+        /// The machine id.
+        machine: String,
+    },
     /// An exclusion can't go on, and why.
     ExclusionWaits {
         /// Stable word.
@@ -202,6 +228,12 @@ pub enum Notice {
         groups: usize,
         /// They went with members that left in order, as happens when all leave.
         in_order: bool,
+    },
+    /// The last in-sync owners of these groups were excluded; their operations are refused until one of them comes back
+    /// with its copy, or the groups start empty (V-9).
+    GroupsVacant {
+        /// How many groups.
+        groups: usize,
     },
     /// This node became primary of a group and serves it.
     Promoted {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::document::Timing;
 use crate::gate::Gate;
 use crate::ids::{MemberId, ViewNumber};
-use crate::message::Ping;
+use crate::message::{Ping, PingStatus};
 use crate::planted_bug::{Bug, Bugs};
 use crate::time::Time;
 
@@ -28,6 +28,10 @@ struct State {
     timing: Timing,
     view: ViewNumber,
     confirmed_past: ViewNumber,
+    /// What our pings say of us.
+    status: PingStatus,
+    /// What each member's newest ping or echo said of it.
+    statuses: BTreeMap<MemberId, PingStatus>,
     members: Vec<MemberId>,
     /// Send time, by our clock, of the newest ping of this view that each peer echoed.
     echoed: BTreeMap<MemberId, Time>,
@@ -60,6 +64,8 @@ impl Lease {
             timing,
             view: ViewNumber::NONE,
             confirmed_past: ViewNumber::NONE,
+            status: PingStatus::default(),
+            statuses: BTreeMap::new(),
             members: Vec::new(),
             echoed: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -94,6 +100,9 @@ impl Lease {
     /// that has not turned within the suspicion time forbids (L-2, L-4, V-2). An answer is a promise (L-3).
     pub fn on_ping(&self, now: Time, from: MemberId, ping: Ping) -> Heard {
         let mut state = self.state();
+        if state.members.contains(&from) {
+            state.statuses.insert(from, ping.status);
+        }
         if let Some((view, sent)) = ping.echo {
             state.on_echo(now, from, view, Time::from_nanos(sent), &self.bugs);
             self.gate.set_lease(state.lease_until(&self.bugs));
@@ -122,6 +131,7 @@ impl Lease {
             state.heard.entry(member).or_insert(now);
         }
         state.heard.retain(|id, _| members.contains(id));
+        state.statuses.retain(|id, _| members.contains(id));
         state.promised.retain(|_, until| *until > now);
         state.blocked.clear();
         state.members = members;
@@ -161,10 +171,23 @@ impl Lease {
         self.gate.lease_until()
     }
 
-    pub(crate) fn turned(&self, now: Time, confirmed_past: ViewNumber) {
+    pub(crate) fn turned(&self, now: Time, confirmed_past: ViewNumber, status: PingStatus) {
         let mut state = self.state();
         state.last_turn = now;
         state.confirmed_past = confirmed_past;
+        state.status = status;
+    }
+
+    /// When the first of the other members will have been silent for `limit`; never while there is none.
+    pub(crate) fn first_silence(&self, limit: Duration) -> Time {
+        let state = self.state();
+        let others = state.heard.iter().filter(|(id, _)| **id != state.me);
+        others.map(|(_, heard)| *heard + limit).min().unwrap_or(Time::NEVER)
+    }
+
+    /// What the member's newest ping or echo said of it.
+    pub(crate) fn status_of(&self, member: MemberId) -> PingStatus {
+        self.state().statuses.get(&member).copied().unwrap_or_default()
     }
 
     /// When the peer last echoed, in any view; none for a peer that is no member.
@@ -175,7 +198,7 @@ impl Lease {
 
 impl State {
     fn ping(&self, now: Time, echo: Option<(ViewNumber, u64)>) -> Ping {
-        Ping { view: self.view, sent: now.as_nanos(), confirmed_past: self.confirmed_past, echo }
+        Ping { view: self.view, sent: now.as_nanos(), confirmed_past: self.confirmed_past, status: self.status, echo }
     }
 
     fn on_echo(&mut self, now: Time, from: MemberId, view: ViewNumber, sent: Time, bugs: &Bugs) {

@@ -29,6 +29,7 @@ pub mod storage;
 pub mod time;
 pub mod view;
 
+pub use data::Kept;
 pub use event::{Effect, Effects, Event};
 pub use ids::{CacheId, ClusterUid, GroupId, MemberId, SegmentId, Version, ViewNumber};
 pub use time::Time;

@@ -53,6 +53,16 @@ pub enum PlatformIdentity {
     },
 }
 
+/// What a later incarnation shows of an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndEvidence {
+    /// It could not run beside it: the same pod, or the same lock on the same boot, and a later start (P-1).
+    Certain,
+    /// The same machine id, cluster and member name after another boot. Machine ids are copied with images, so it counts
+    /// only once the earlier one answers nobody (P-3).
+    AnotherBoot,
+}
+
 /// A member or client as the others know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
@@ -78,25 +88,27 @@ pub struct Member {
 }
 
 impl Member {
-    /// Whether this running incarnation, holding its identity exclusively, proves that `older` has ended (P-1): it has
-    /// the same pod or the same lock, and started later; or the same machine and lock path after another boot.
+    /// What this running incarnation, holding its identity exclusively, shows of `older`.
     ///
     /// A message of an incarnation may come after a later one has joined, so "the same" alone would prove the wrong
     /// one dead.
     #[must_use]
-    pub fn proves_end_of(&self, older: &Member) -> bool {
+    pub fn shows_end_of(&self, older: &Member) -> Option<EndEvidence> {
         let later = self.id != older.id && self.incarnation > older.incarnation;
+        let certain = |is: bool| is.then_some(EndEvidence::Certain);
         match (&self.identity, &older.identity) {
-            (PlatformIdentity::Pod { uid }, PlatformIdentity::Pod { uid: other }) => uid == other && later,
+            (PlatformIdentity::Pod { uid }, PlatformIdentity::Pod { uid: other }) => certain(uid == other && later),
             (
                 PlatformIdentity::Host { machine, boot, lock },
                 PlatformIdentity::Host { machine: old_machine, boot: old_boot, lock: old_lock },
             ) if machine == old_machine && !machine.is_empty() => {
                 let path = |lock: &str| lock.split_once('#').map_or(lock.to_owned(), |(path, _)| path.to_owned());
-                // A cloned machine id alone must not count: the lock's path, which names cluster and member, does too.
-                if boot == old_boot { lock == old_lock && later } else { path(lock) == path(old_lock) }
+                if boot == old_boot {
+                    return certain(lock == old_lock && later);
+                }
+                (path(lock) == path(old_lock)).then_some(EndEvidence::AnotherBoot)
             }
-            _ => false,
+            _ => None,
         }
     }
 }
@@ -128,17 +140,19 @@ mod tests {
     #[test]
     fn only_what_excludes_running_side_by_side_is_proof() {
         let old = member(1, 10, host("m", "b", "l#1"));
-        let proves = |incarnation, identity| member(2, incarnation, identity).proves_end_of(&old);
+        let shows = |incarnation, identity| member(2, incarnation, identity).shows_end_of(&old);
+        let proves = |incarnation, identity| shows(incarnation, identity) == Some(EndEvidence::Certain);
         assert!(proves(11, host("m", "b", "l#1")));
         assert!(!proves(9, host("m", "b", "l#1")), "an earlier incarnation proves nothing");
-        assert!(proves(3, host("m", "b2", "l#2")), "the clock began again with the boot");
-        assert!(!proves(11, host("m", "b2", "k#1")), "another name on a machine with the same id");
+        let another = shows(3, host("m", "b2", "l#2"));
+        assert_eq!(another, Some(EndEvidence::AnotherBoot), "the clock began again with the boot, or it is a clone");
+        assert_eq!(shows(11, host("m", "b2", "k#1")), None, "another name on a machine with the same id");
         assert!(!proves(11, host("m", "b", "l#2")));
         assert!(!proves(11, host("m2", "b", "l#1")));
-        assert!(!member(2, 11, host("", "b2", "l")).proves_end_of(&member(1, 1, host("", "b", "l"))));
+        assert_eq!(member(2, 11, host("", "b2", "l")).shows_end_of(&member(1, 1, host("", "b", "l"))), None);
         let pod = || PlatformIdentity::Pod { uid: "u".into() };
         assert!(!proves(11, pod()));
-        assert!(member(2, 2, pod()).proves_end_of(&member(1, 1, pod())));
-        assert!(!member(2, 1, pod()).proves_end_of(&member(1, 2, pod())));
+        assert!(member(2, 2, pod()).shows_end_of(&member(1, 1, pod())).is_some());
+        assert_eq!(member(2, 1, pod()).shows_end_of(&member(1, 2, pod())), None);
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use crate::core::Setup;
 use crate::document::{Document, Proof, Timing};
-use crate::event::{CallId, Effect, Notice, RegistryCall};
+use crate::event::{CallId, Effect, Notice, Port, RegistryCall};
 use crate::ids::{GroupId, MemberId, ViewNumber};
 use crate::lease::Lease;
 use crate::member::Member;
-use crate::message::Message;
+use crate::message::{Message, PingStatus, WaitsFor};
 use crate::snapshot::Participation;
 use crate::step_context::StepContext;
 use crate::time::Time;
@@ -24,16 +24,23 @@ mod exclusion;
 mod install;
 mod joining;
 mod leaving;
+mod links;
 mod planned;
+mod proposer;
+mod reboots;
 mod registry;
+mod registry_link;
 mod standing;
-mod suspicion;
+mod vacancies;
 
 use ballot::GivenVote;
 use exclusion::Exclusion;
 use joining::{JoinRequest, Joiner};
+use links::Links;
+use reboots::Reboots;
+use registry_link::RegistryLink;
 use standing::{Aged, Now};
-use suspicion::Suspicion;
+use vacancies::Vacancies;
 
 /// What is known of a peer.
 #[derive(Debug, Default)]
@@ -73,6 +80,7 @@ enum Task {
 #[derive(Clone, Copy, Debug)]
 struct Call {
     id: CallId,
+    began: Time,
     until: Time,
     knew: RegistryKnowledge,
 }
@@ -110,14 +118,9 @@ pub(crate) struct Membership {
     confirming: VecDeque<(ViewNumber, Time)>,
     dead: BTreeMap<MemberId, Death>,
 
-    // Suspicion
-    suspected: BTreeMap<MemberId, Suspicion>,
-    unreachable: BTreeSet<MemberId>,
-    stuck: BTreeSet<MemberId>,
-    reports: BTreeMap<MemberId, (Vec<MemberId>, Time)>,
-    /// Echoes older than this prove nothing: this node itself was not running.
-    heard_floor: Time,
-    reported_at: Time,
+    links: Links,
+    reboots: Reboots,
+    vacancies: Vacancies,
 
     // Votes given
     votes: BTreeMap<MemberId, GivenVote>,
@@ -126,18 +129,11 @@ pub(crate) struct Membership {
 
     // Registry
     task: Task,
-    call: Option<Call>,
-    next_call: u64,
-    registry_ok: Option<Time>,
-    registry_failed: bool,
-    /// While the registry shows no document, or an older one than was known when it was asked (G-3).
-    behind: Option<Behind>,
-    /// When the registry was last seen to be behind.
-    seen_behind: Time,
-    /// What was known when the call was made whose answer is being taken.
-    asked_knowing: RegistryKnowledge,
-    retry_at: Time,
-    waits_for: Option<&'static str>,
+    registry: RegistryLink,
+    /// What an exclusion that is needed can't begin without.
+    blocked_by: Option<WaitsFor>,
+    /// What pings say of this node.
+    status: PingStatus,
 
     // Planned changes
     joiners: BTreeMap<MemberId, Joiner>,
@@ -184,25 +180,16 @@ impl Membership {
             confirmed_past: ViewNumber::NONE,
             confirming: VecDeque::new(),
             dead: BTreeMap::new(),
-            suspected: BTreeMap::new(),
-            unreachable: BTreeSet::new(),
-            stuck: BTreeSet::new(),
-            reports: BTreeMap::new(),
-            heard_floor: now,
-            reported_at: Time::ZERO,
+            links: Links::new(now),
+            reboots: Reboots::default(),
+            vacancies: Vacancies::default(),
             votes: BTreeMap::new(),
             released_rounds: BTreeMap::new(),
             round: 0,
             task: Task::Idle,
-            call: None,
-            next_call: 0,
-            registry_ok: None,
-            registry_failed: false,
-            behind: None,
-            seen_behind: Time::ZERO,
-            asked_knowing: RegistryKnowledge::default(),
-            retry_at: Time::ZERO,
-            waits_for: None,
+            registry: RegistryLink::default(),
+            blocked_by: None,
+            status: PingStatus::default(),
             joiners: BTreeMap::new(),
             in_sync: BTreeSet::new(),
             leaving: BTreeMap::new(),
@@ -242,11 +229,12 @@ impl Membership {
     }
 
     pub(crate) fn registry_ok(&self) -> bool {
-        !self.registry_failed
+        !self.registry.failed
     }
 
-    pub(crate) fn waits_for(&self) -> Option<&'static str> {
-        self.waits_for
+    /// What pings and status answers say of this node, as of its last tick.
+    pub(crate) fn status(&self) -> PingStatus {
+        self.status
     }
 
     pub(crate) fn unsealed_count(&self) -> usize {
@@ -254,7 +242,7 @@ impl Membership {
     }
 
     pub(crate) fn suspected(&self) -> impl Iterator<Item = MemberId> + '_ {
-        self.suspected.keys().copied()
+        self.links.suspected()
     }
 
     /// Whether `peer` is known to have installed at least `view`.
@@ -340,8 +328,8 @@ impl Membership {
             }
             Message::Vote { version, round, promises } => self.on_vote(cx, from, version, round, &promises),
             Message::VoteRelease { version, round } => self.on_vote_release(from, version, round),
-            Message::Join { member, exclusive, reached, formerly } => {
-                self.on_join(cx, from, JoinRequest { member: *member, exclusive, reached, formerly, sent_in });
+            Message::Join { member, exclusive, reached, formerly, kept } => {
+                self.on_join(cx, from, JoinRequest { member: *member, exclusive, reached, formerly, kept, sent_in });
             }
             Message::Reached(joiner) => self.on_joiner_reached(from, joiner),
             Message::JoinRefused(why) if self.participation == Participation::Joining => {
@@ -379,13 +367,10 @@ impl Membership {
                 self.confirmed_past = past.max(self.confirmed_past);
             }
         }
-        if let Some(call) = self.call
-            && call.until <= cx.now
+        if let Some(call) = self.registry.end_overdue(cx.now)
+            && let Some(decided) = self.on_answer(cx, call, crate::event::RegistryAnswer::Failed)
         {
-            self.call = None;
-            if let Some(decided) = self.on_answer(cx, crate::event::RegistryAnswer::Failed) {
-                return Some(decided);
-            }
+            return Some(decided);
         }
         match self.participation {
             Participation::Superseded => return None,
@@ -404,13 +389,8 @@ impl Membership {
             }
         }
         self.tell_peers(cx);
+        self.status = self.status_now(cx);
         self.kept_for_later(cx.now)
-    }
-
-    /// The earliest-joined member that this node does not suspect (V-10).
-    fn coordinator(&self) -> Option<MemberId> {
-        let view = self.view.as_ref()?;
-        view.ids().find(|id| !self.suspected.contains_key(id) && !self.stopped.contains(id))
     }
 
     fn learn_death(&mut self, cx: &mut StepContext<'_>, member: MemberId, proof: Proof) {
@@ -429,29 +409,27 @@ impl Membership {
         cx.notice(Notice::ProvedDead { member });
     }
 
-    /// Keeps connections to the members, and to the joiners that must be reached.
+    /// Keeps connections to the members, and to the joiners that must be reached. Copies nothing while they stay the same.
     fn tell_peers(&mut self, cx: &mut StepContext<'_>) {
-        let mut peers: Vec<Member> = Vec::new();
-        let known = self.view.clone().or_else(|| self.document.as_ref().map(|d| Arc::new(d.view.clone())));
-        if let Some(view) = &known {
-            peers.extend(view.members.iter().filter(|m| m.id != cx.me).cloned());
+        let view = self.view.as_deref().or_else(|| self.document.as_ref().map(|d| &d.view));
+        let members = view.map_or(&[][..], |v| &v.members).iter().filter(|m| m.id != cx.me);
+        let outside = |j: &&Joiner| view.is_none_or(|v| !v.contains(j.member.id));
+        let joiners = self.joiners.values().filter(outside).map(|j| &j.member);
+        let peers = members.chain(joiners);
+        if peers.clone().map(|p| p.id).eq(self.peers_told.iter().copied()) {
+            return;
         }
-        for joiner in self.joiners.values() {
-            if !peers.iter().any(|p| p.id == joiner.member.id) {
-                peers.push(joiner.member.clone());
-            }
-        }
-        let ids: Vec<MemberId> = peers.iter().map(|p| p.id).collect();
-        if ids != self.peers_told {
-            self.reached.retain(|id| ids.contains(id));
-            self.peers_told = ids;
-            cx.effects.push(Effect::Peers(peers));
-        }
+        let peers: Vec<Member> = peers.cloned().collect();
+        self.peers_told = peers.iter().map(|p| p.id).collect();
+        let told = &self.peers_told;
+        self.reached.retain(|id| told.contains(id));
+        cx.effects.push(Effect::Peers(peers));
     }
 
     pub(crate) fn on_reached(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
         self.reached.insert(peer);
-        self.unreachable.remove(&peer);
+        self.links.mended(peer, Port::Data);
+        self.links.mended(peer, Port::FailureDetection);
         match self.participation {
             Participation::Joining => self.asked_at = Time::ZERO,
             Participation::Member | Participation::Leaving => self.report_joiner(cx, peer),
@@ -466,7 +444,7 @@ impl Membership {
 
     /// Complete incoming copies of this node, for the coordinator to make owners.
     pub(crate) fn report_in_sync(&mut self, cx: &mut StepContext<'_>, groups: Vec<GroupId>) {
-        match self.coordinator() {
+        match self.coordinator(cx.now) {
             Some(coordinator) if coordinator == cx.me => self.in_sync.extend(groups.into_iter().map(|g| (g, cx.me))),
             Some(coordinator) => cx.send(coordinator, Message::InSync(groups)),
             None => {}
@@ -474,19 +452,18 @@ impl Membership {
     }
 
     /// Sizes of tables that grow with peers.
-    pub(crate) fn table_sizes(&self) -> [(&'static str, usize); 4] {
+    pub(crate) fn table_sizes(&self) -> [(&'static str, usize); 5] {
         [
             ("peers", self.peers.len()),
             ("proofs", self.dead.len()),
+            ("links", self.links.table_size()),
             ("joiners", self.joiners.len()),
             ("unsealed", self.unsealed_count()),
         ]
     }
 
     fn begin_call(&mut self, cx: &mut StepContext<'_>, request: RegistryCall) {
-        let id = CallId(self.next_call);
-        self.next_call += 1;
-        self.call = Some(Call { id, until: cx.now + cx.limits.registry_timeout, knew: self.known() });
+        let id = self.registry.begin(cx.now, cx.limits.registry_timeout, self.known());
         cx.effects.push(Effect::Registry { call: id, request });
     }
 }

@@ -1,5 +1,6 @@
 //! What members say to each other on the data connection.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ pub enum Message {
         reached: Vec<MemberId>,
         /// An earlier incarnation within the same process that has released.
         formerly: Option<MemberId>,
+        /// Copies of an earlier incarnation within the same process that were in sync when it was superseded.
+        kept: Option<KeptCopies>,
     },
     /// The sender has reached this joiner on both ports.
     Reached(MemberId),
@@ -193,6 +196,15 @@ pub enum Message {
     },
 }
 
+/// Copies that a joiner brings along (V-9).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCopies {
+    /// The incarnation that held them.
+    pub of: MemberId,
+    /// Of which groups.
+    pub groups: BTreeSet<GroupId>,
+}
+
 /// A write as it travels: one record, and the results to remember with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
@@ -256,6 +268,47 @@ pub struct Eviction {
     pub version: Version,
 }
 
+/// What a member says of itself with each ping and echo (V-10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingStatus {
+    /// The registry has not answered the sender for `suspect`, although it was asked.
+    pub registry_away: bool,
+    /// What a change of the view waits for at the sender.
+    pub waits_for: Option<WaitsFor>,
+}
+
+/// What a change of the view that is needed waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum WaitsFor {
+    /// The registry's answer.
+    Registry,
+    /// More than half of a view's members can't be counted (V-5).
+    Majority,
+    /// Members that have not voted.
+    Votes,
+    /// Promises to those that are to be excluded (V-6).
+    Promises,
+    /// The member whose turn it is to propose.
+    Proposer,
+    /// Members that have not installed the view (C-1).
+    Installation,
+}
+
+impl WaitsFor {
+    /// The label in status answers, metrics and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            WaitsFor::Registry => "registry",
+            WaitsFor::Majority => "majority",
+            WaitsFor::Votes => "votes",
+            WaitsFor::Promises => "promises",
+            WaitsFor::Proposer => "proposer",
+            WaitsFor::Installation => "installation",
+        }
+    }
+}
+
 /// A ping on the failure-detection connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
@@ -265,6 +318,8 @@ pub struct Ping {
     pub sent: u64,
     /// Newest view that the pinger is confirmed past.
     pub confirmed_past: ViewNumber,
+    /// What else the pinger says of itself.
+    pub status: PingStatus,
     /// When this is an answer: the view and send time of the ping that it echoes.
     pub echo: Option<(ViewNumber, u64)>,
 }

@@ -25,6 +25,8 @@ pub(crate) struct Change {
     pub(crate) leaving: BTreeSet<MemberId>,
     /// Incoming copies that are complete.
     pub(crate) in_sync: BTreeSet<(GroupId, MemberId)>,
+    /// Vacant groups that end being so: with the member that kept a copy, else empty (V-9).
+    pub(crate) refill: BTreeMap<GroupId, Option<MemberId>>,
     /// An exclusion takes no role from a member that stays; a planned change may.
     pub(crate) exclusion: bool,
 }
@@ -163,8 +165,8 @@ impl<'a> Planner<'a> {
             primary_since: old.primary_since,
             empty_since: old.empty_since,
         };
-        if held.owners.is_empty() {
-            self.start_empty(&mut placed, target[0]);
+        if held.owners.is_empty() && !self.refill(group, &mut placed, target[0]) {
+            return placed;
         }
         let complete = target.iter().all(|t| placed.owners.contains(t));
         if complete && !self.change.exclusion {
@@ -198,12 +200,35 @@ impl<'a> Planner<'a> {
         if let Some(at) = held.owners.first().and_then(|p| placed.owners.iter().position(|o| o == p)) {
             placed.owners.swap(0, at);
         }
-        if placed.owners.is_empty() {
-            let first = self.eligible[0];
-            self.start_empty(&mut placed, first);
+        if placed.owners.is_empty() && self.refill(group, &mut placed, self.eligible[0]) {
+            let first = placed.owners[0];
             placed.incoming.retain(|x| x.member != first);
         }
         placed
+    }
+
+    /// Gives a group without an in-sync owner its first one: whoever kept a copy, else `first`, empty. False: it is vacant,
+    /// or stays so (V-9). A group that leavers take with them starts empty at once: nobody comes back with it.
+    fn refill(&self, group: GroupId, placed: &mut GroupPlacement, first: MemberIndex) -> bool {
+        let was_vacant = self.view.placement(group).owners.is_empty();
+        let kept = match self.change.refill.get(&group) {
+            Some(Some(member)) => self.members.iter().position(|m| m.id == *member).map(as_index),
+            Some(None) => None,
+            None if was_vacant => return false,
+            None if self.change.exclusion => {
+                placed.primary_since = self.number;
+                return false;
+            }
+            None => None,
+        };
+        match kept {
+            Some(member) => {
+                placed.owners = SmallVec::from_slice(&[member]);
+                placed.primary_since = self.number;
+            }
+            None => self.start_empty(placed, first),
+        }
+        true
     }
 
     fn start_empty(&self, placed: &mut GroupPlacement, first: MemberIndex) {
@@ -233,6 +258,9 @@ impl<'a> Planner<'a> {
             *load.entry(*primary).or_default() += 1;
         }
         for ((&group, placed), kept) in ids.iter().zip(&mut planned).zip(&kept) {
+            if placed.owners.is_empty() {
+                continue;
+            }
             let chosen = kept.unwrap_or_else(|| self.least_loaded(placed, &load));
             if kept.is_none() {
                 *load.entry(chosen).or_default() += 1;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{Document, FORMAT, UnsealedView};
 use crate::ids::{MemberId, ViewNumber};
+use crate::time::Time;
 
 /// What the view number of a document that was made again goes on by: more than changes could have been made, unknown to
 /// more than half of a view.
@@ -26,34 +27,78 @@ const JUMP: u64 = 1 << 20;
 /// Statements kept at most; a view's members each have one.
 const MAX_STATEMENTS: usize = 4_096;
 
-/// When a statement was made, in milliseconds of the registry's clock.
-pub type Millis = u64;
-
 /// How long a statement counts. Members make theirs again each second while the registry is behind, and keep to it for as
 /// long.
-pub const STATEMENT_LASTS: Millis = 5_000;
+pub const STATEMENT_LASTS: Duration = Duration::from_secs(5);
 /// How long a member keeps to its last statement, should a peer show it a newer view: until it no longer counts anywhere,
 /// its way there included.
 pub const KEPT: Duration = Duration::from_secs(15);
 
+/// What a member said last, and how often it has said something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Statement {
     view: ViewNumber,
-    at: Millis,
+    count: u64,
 }
 
-impl Statement {
-    /// Also a time ahead of ours does not make it last longer: places of a registry have clocks of their own.
-    const fn is_fresh(&self, now: Millis) -> bool {
-        now.abs_diff(self.at) < STATEMENT_LASTS
-    }
-}
-
-/// What members have said since the registry fell behind.
+/// What members have said since the registry fell behind. A registry with several places shares it among them; it holds no
+/// times, since their clocks are not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statements {
     newest: Option<Document>,
     members: BTreeMap<MemberId, Statement>,
+}
+
+/// What one place of the registry has itself observed of statements, by its own clock. Never shared, never stored: a place
+/// that starts again observes anew.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    members: BTreeMap<MemberId, Observation>,
+    looked: Option<Time>,
+}
+
+/// One member's last statement as this place saw it.
+#[derive(Clone, Copy, Debug)]
+struct Observation {
+    count: u64,
+    /// The statement was there at this time already.
+    seen: Time,
+    /// The statement was not there before this time; none: nobody here can tell how old it is.
+    not_before: Option<Time>,
+}
+
+impl Observed {
+    /// Looks at the shared statements. One that was made between two looks is as young as the time between them; one that
+    /// was there at the first look, or that went back, may be of any age.
+    pub fn look(&mut self, statements: &Statements, now: Time) {
+        self.members.retain(|member, _| statements.members.contains_key(member));
+        for (member, said) in &statements.members {
+            let seen = self.members.get(member);
+            if seen.is_some_and(|seen| seen.count == said.count) {
+                continue;
+            }
+            let not_before = self.looked.filter(|_| seen.is_some_and(|seen| seen.count < said.count));
+            self.members.insert(*member, Observation { count: said.count, seen: now, not_before });
+        }
+        self.looked = Some(now);
+    }
+
+    /// The member has told this place itself.
+    fn heard(&mut self, member: MemberId, count: u64, now: Time) {
+        self.members.insert(member, Observation { count, seen: now, not_before: Some(now) });
+    }
+
+    /// Whether the member's statement is certainly younger than what statements last.
+    fn is_fresh(&self, member: MemberId, said: Statement, now: Time) -> bool {
+        let same = self.members.get(&member).filter(|seen| seen.count == said.count);
+        same.and_then(|seen| seen.not_before).is_some_and(|at| now.since(at) < STATEMENT_LASTS)
+    }
+
+    /// Whether the member's statement is certainly older than that.
+    fn is_over(&self, member: MemberId, said: Statement, now: Time) -> bool {
+        let same = self.members.get(&member).filter(|seen| seen.count == said.count);
+        same.is_some_and(|seen| now.since(seen.seen) >= STATEMENT_LASTS)
+    }
 }
 
 /// Order of a cluster's documents.
@@ -90,28 +135,33 @@ pub fn caught_up(stored: &Document, view: ViewNumber, document: &Document) -> Op
 }
 
 impl Statements {
-    /// Takes note that `member` has installed no newer view than `view`, and knows `document`.
-    pub fn add(&mut self, member: MemberId, view: ViewNumber, document: &Document, now: Millis) {
+    /// Takes note that `member`, which says so to this place itself, has installed no newer view than `view` and knows
+    /// `document`. `observed` has looked at these statements; `now` is the place's own clock.
+    pub fn add(&mut self, observed: &mut Observed, member: MemberId, view: ViewNumber, document: &Document, now: Time) {
         if self.newest.as_ref().is_none_or(|newest| rank(newest) < rank(document)) {
             self.newest = Some(document.clone());
         }
-        self.members.retain(|_, said| said.is_fresh(now));
+        self.members.retain(|id, said| *id == member || !observed.is_over(*id, *said, now));
         if self.members.len() < MAX_STATEMENTS || self.members.contains_key(&member) {
-            self.members.insert(member, Statement { view: view.max(document.view.number), at: now });
+            let count = self.members.get(&member).map_or(0, |said| said.count).saturating_add(1);
+            self.members.insert(member, Statement { view: view.max(document.view.number), count });
+            observed.heard(member, count, now);
         }
     }
 
-    /// The document to put back, once more than half of the newest view's members have said that there is none newer.
-    /// None also while nobody has shown that view's document, and while the registry itself remembers a newer view than
-    /// they know, `mark`: somebody may serve in it.
+    /// The document to put back, once more than half of the newest view's members have said, all within what a statement
+    /// lasts, that there is none newer. None also while nobody has shown that view's document, and while the registry
+    /// itself remembers a newer view than they know, `mark`: a member may serve in it.
     #[must_use]
-    pub fn settled(&self, now: Millis, mark: ViewNumber) -> Option<Document> {
+    pub fn settled(&self, observed: &Observed, now: Time, mark: ViewNumber) -> Option<Document> {
         let newest = self.newest.as_ref().filter(|newest| newest.view.number >= mark)?;
-        if self.members.values().any(|said| said.view > newest.view.number) {
+        let knows_newer =
+            |(id, said): (&MemberId, &Statement)| said.view > newest.view.number && !observed.is_over(*id, *said, now);
+        if self.members.iter().any(knows_newer) {
             return None;
         }
         let has_said = |id: &MemberId| {
-            let said = self.members.get(id).filter(|said| said.is_fresh(now));
+            let said = self.members.get(id).filter(|said| observed.is_fresh(*id, **said, now));
             said.is_some_and(|said| said.view == newest.view.number)
         };
         let count = newest.view.ids().filter(has_said).count();
@@ -176,29 +226,94 @@ mod tests {
             unsealed: vec![],
             departed: vec![],
             proofs: BTreeMap::new(),
+            vacant: BTreeMap::new(),
             agreed: Agreed { segments: 1, hash: HASH_RULE.into(), caches: vec![], timing: Timing::default() },
         }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::from_nanos(seconds * 1_000_000_000)
+    }
+
+    /// A registry with one place.
+    #[derive(Default)]
+    struct Place {
+        statements: Statements,
+        observed: Observed,
+    }
+
+    impl Place {
+        fn add(&mut self, member: MemberId, view: ViewNumber, document: &Document, now: Time) {
+            self.statements.add(&mut self.observed, member, view, document, now);
+        }
+
+        fn settled(&self, now: Time, mark: ViewNumber) -> Option<Document> {
+            self.statements.settled(&self.observed, now, mark)
+        }
+    }
+
+    /// G-4: two places share what was said and not their clocks, which are an hour apart. Each counts only what it has
+    /// seen being said, however old that is by its own clock.
+    #[test]
+    fn places_whose_clocks_differ_count_what_they_saw_being_said() {
+        let known = document(&[1, 2, 3], 3);
+        let mut shared = Statements::default();
+        let (mut one, mut other) = (Observed::default(), Observed::default());
+        let hour = 3_600;
+        for second in 0..3 {
+            one.look(&shared, at(hour + second));
+            shared.add(&mut one, MemberId(1), known.view.number, &known, at(hour + second));
+            other.look(&shared, at(second));
+            let settled = shared.settled(&other, at(second), ViewNumber::NONE);
+            assert!(settled.is_none(), "the second member has not said anything yet");
+        }
+        shared.add(&mut other, MemberId(2), known.view.number, &known, at(3));
+        assert!(
+            shared.settled(&other, at(3), ViewNumber::NONE).is_some(),
+            "it saw the first say it, and heard the second"
+        );
+        assert!(shared.settled(&one, at(hour + 3), ViewNumber::NONE).is_none(), "it has not seen the second say it");
+        let mut fresh = Observed::default();
+        fresh.look(&shared, at(4));
+        shared.add(&mut fresh, MemberId(3), known.view.number, &known, at(4));
+        assert!(shared.settled(&fresh, at(4), ViewNumber::NONE).is_none(), "what it found there may be of any age");
+        // Nobody says anything more: for the other, too, it counts for its time only.
+        other.look(&shared, at(4));
+        assert!(shared.settled(&other, at(9), ViewNumber::NONE).is_none());
+    }
+
+    /// G-4: a statement of a newer view holds all up for as long as it may be young, also at a place that found it there.
+    #[test]
+    fn a_newer_view_that_was_found_there_stops_all_until_it_is_certainly_over() {
+        let (known, newer) = (document(&[1], 3), ViewNumber(4));
+        let mut shared = Statements::default();
+        shared.add(&mut Observed::default(), MemberId(7), newer, &known, at(900));
+        let mut place = Observed::default();
+        place.look(&shared, at(10));
+        shared.add(&mut place, MemberId(1), known.view.number, &known, at(14));
+        assert!(shared.settled(&place, at(14), ViewNumber::NONE).is_none());
+        assert!(shared.settled(&place, at(15), ViewNumber::NONE).is_some());
     }
 
     /// G-4: more than half of the newest view, whether or not each has its document.
     #[test]
     fn more_than_half_of_the_newest_view_make_it_again_under_a_number_of_its_own() {
         let (old, new) = (document(&[1, 2, 3], 4), document(&[1, 2, 3], 5));
-        let mut said = Statements::default();
-        said.add(MemberId(1), old.view.number, &new, 0);
-        assert_eq!(said.settled(0, ViewNumber::NONE), None);
-        // Of an older view, a stranger, and the same again: none makes it more.
-        said.add(MemberId(2), old.view.number, &old, 0);
-        said.add(MemberId(9), new.view.number, &new, 0);
-        said.add(MemberId(1), new.view.number, &new, 0);
-        assert_eq!(said.settled(0, ViewNumber::NONE), None);
+        let mut said = Place::default();
+        said.add(MemberId(1), old.view.number, &new, at(0));
+        assert_eq!(said.settled(at(0), ViewNumber::NONE), None);
+        // Of an older view, of no member, and the same again: none makes it more.
+        said.add(MemberId(2), old.view.number, &old, at(0));
+        said.add(MemberId(9), new.view.number, &new, at(0));
+        said.add(MemberId(1), new.view.number, &new, at(0));
+        assert_eq!(said.settled(at(0), ViewNumber::NONE), None);
         // It has the view from a peer, without its document.
-        said.add(MemberId(2), new.view.number, &old, 0);
-        let made = said.settled(0, ViewNumber::NONE).expect("two of three");
+        said.add(MemberId(2), new.view.number, &old, at(0));
+        let made = said.settled(at(0), ViewNumber::NONE).expect("two of three");
         assert_eq!(made.view.number.0, 5 + VIEW_JUMP);
         assert_eq!((&made.view.members, &made.view.groups), (&new.view.members, &new.view.groups));
         assert_eq!(made.unsealed.last().map(|u| u.number), Some(new.view.number));
-        assert_eq!(said.settled(0, new.view.number.next()), None, "the registry remembers a newer one");
+        assert_eq!(said.settled(at(0), new.view.number.next()), None, "the registry remembers a newer one");
         assert!(rank(&made) > rank(&new) && made.revision > new.revision + 1 && made.ballot > new.ballot + 1);
         assert!(is_behind(Some(&new), made.view.number, &old) && is_behind(None, ViewNumber(1), &old));
         assert!(!is_behind(Some(&made), new.view.number, &new));
@@ -227,34 +342,34 @@ mod tests {
     #[test]
     fn half_is_not_enough_and_a_newer_view_that_nobody_can_show_stops_all() {
         let two = document(&[1, 2], 3);
-        let mut said = Statements::default();
-        said.add(MemberId(1), two.view.number, &two, 0);
-        assert_eq!(said.settled(0, ViewNumber::NONE), None);
-        said.add(MemberId(2), two.view.number, &two, 0);
-        assert!(said.settled(0, ViewNumber::NONE).is_some());
-        said.add(MemberId(7), ViewNumber(4), &two, 0);
-        assert_eq!(said.settled(0, ViewNumber::NONE), None);
+        let mut said = Place::default();
+        said.add(MemberId(1), two.view.number, &two, at(0));
+        assert_eq!(said.settled(at(0), ViewNumber::NONE), None);
+        said.add(MemberId(2), two.view.number, &two, at(0));
+        assert!(said.settled(at(0), ViewNumber::NONE).is_some());
+        said.add(MemberId(7), ViewNumber(4), &two, at(0));
+        assert_eq!(said.settled(at(0), ViewNumber::NONE), None);
     }
 
     #[test]
     fn what_was_said_long_ago_does_not_count() {
         let known = document(&[1, 2, 3], 3);
-        let mut said = Statements::default();
-        said.add(MemberId(1), known.view.number, &known, 0);
-        said.add(MemberId(2), known.view.number, &known, STATEMENT_LASTS);
-        assert_eq!(said.settled(STATEMENT_LASTS, ViewNumber::NONE), None);
-        said.add(MemberId(1), known.view.number, &known, STATEMENT_LASTS + 1);
-        assert!(said.settled(STATEMENT_LASTS + 1, ViewNumber::NONE).is_some());
-        assert_eq!(said.settled(3 * STATEMENT_LASTS, ViewNumber::NONE), None);
+        let mut said = Place::default();
+        said.add(MemberId(1), known.view.number, &known, at(0));
+        said.add(MemberId(2), known.view.number, &known, at(5));
+        assert_eq!(said.settled(at(5), ViewNumber::NONE), None);
+        said.add(MemberId(1), known.view.number, &known, at(6));
+        assert!(said.settled(at(6), ViewNumber::NONE).is_some());
+        assert_eq!(said.settled(at(15), ViewNumber::NONE), None);
     }
 
     #[test]
     fn it_is_bounded() {
         let known = document(&[1], 1);
-        let mut said = Statements::default();
+        let mut said = Place::default();
         for id in 0..2 * MAX_STATEMENTS as u64 {
-            said.add(MemberId(id), known.view.number, &known, 0);
+            said.add(MemberId(id), known.view.number, &known, at(0));
         }
-        assert_eq!(said.members.len(), MAX_STATEMENTS);
+        assert_eq!(said.statements.members.len(), MAX_STATEMENTS);
     }
 }

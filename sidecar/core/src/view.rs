@@ -30,8 +30,8 @@ pub struct Incoming {
 /// The copies of one group in one view.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupPlacement {
-    /// In-sync copies, primary first. For [`Replicas::All`] only the primary: the other owners are all members that
-    /// are not incoming.
+    /// In-sync copies, primary first; none: the group is vacant (V-9). For [`Replicas::All`] only the primary: the other
+    /// owners are all members that are not incoming.
     pub owners: SmallVec<[MemberIndex; 3]>,
     /// Copies being filled.
     pub incoming: SmallVec<[Incoming; 1]>,
@@ -68,9 +68,7 @@ impl View {
         let members = self.members.len();
         let inside = |i: &MemberIndex| usize::from(*i) < members;
         let group = |g: &GroupPlacement| {
-            (members == 0 || !g.owners.is_empty())
-                && g.owners.iter().chain(&g.dropped).all(inside)
-                && g.incoming.iter().all(|x| inside(&x.member))
+            g.owners.iter().chain(&g.dropped).all(inside) && g.incoming.iter().all(|x| inside(&x.member))
         };
         self.segments > 0
             && self.groups.len() == self.classes.len() * usize::from(self.segments)
@@ -126,7 +124,7 @@ impl View {
         self.members[usize::from(index)].id
     }
 
-    /// The primary of a group; none in an empty view.
+    /// The primary of a group; none of a vacant one, and in an empty view.
     #[must_use]
     pub fn primary(&self, group: GroupId) -> Option<MemberId> {
         self.placement(group).owners.first().map(|&i| self.id_at(i))
@@ -144,6 +142,11 @@ impl View {
             .zip(&self.members)
             .filter(|(i, _)| !placement.owners.contains(i) && !placement.incoming.iter().any(|x| x.member == *i));
         listed.chain(rest.map(|(_, m)| m.id)).collect()
+    }
+
+    /// Groups without an in-sync owner, in a view with members (V-9).
+    pub fn vacant(&self) -> impl Iterator<Item = GroupId> + '_ {
+        self.group_ids().filter(|g| !self.members.is_empty() && self.placement(*g).owners.is_empty())
     }
 
     /// The copies being filled.

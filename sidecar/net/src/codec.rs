@@ -327,11 +327,12 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use sidegrid_core::ViewNumber;
+    use sidegrid_core::message::PingStatus;
 
     use super::*;
 
     fn ping(sent: u64) -> Ping {
-        Ping { view: ViewNumber(3), sent, confirmed_past: ViewNumber(2), echo: None }
+        Ping { view: ViewNumber(3), sent, confirmed_past: ViewNumber(2), status: PingStatus::default(), echo: None }
     }
 
     fn feed(cutter: &mut Cutter, bytes: &[u8]) -> Vec<Frame> {

@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sidegrid_core::document::DocumentVersion;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
-use sidegrid_core::message::{Envelope, Eviction, Message, RememberedResult, Write, WriteBody};
+use sidegrid_core::message::{Envelope, Eviction, KeptCopies, Message, RememberedResult, Write, WriteBody};
 use sidegrid_core::operation::{
     Answer, Applied, Condition, EntryView, Operation, OperationId, OperationKind, Outcome, Refusal, RefusalReason,
 };
@@ -44,6 +44,11 @@ fn content_type() -> impl Strategy<Value = Option<Arc<str>>> {
 
 fn operation_id() -> impl Strategy<Value = OperationId> {
     (id(), any::<u64>()).prop_map(|(origin, sequence)| OperationId { origin, sequence })
+}
+
+fn kept() -> impl Strategy<Value = KeptCopies> {
+    (id(), vec(any::<u32>(), 0..4))
+        .prop_map(|(of, groups)| KeptCopies { of, groups: groups.into_iter().map(GroupId).collect() })
 }
 
 fn member() -> impl Strategy<Value = Member> {
@@ -207,12 +212,13 @@ fn membership() -> BoxedStrategy<Message> {
         id().prop_map(Message::Reached),
         ".{0,50}".prop_map(Message::JoinRefused),
         id().prop_map(Message::Released),
-        (member(), any::<bool>(), vec(id(), 0..4), proptest::option::of(id())).prop_map(
-            |(member, exclusive, reached, formerly)| Message::Join {
+        (member(), any::<bool>(), vec(id(), 0..4), proptest::option::of(id()), proptest::option::of(kept())).prop_map(
+            |(member, exclusive, reached, formerly, kept)| Message::Join {
                 member: Box::new(member),
                 exclusive,
                 reached,
-                formerly
+                formerly,
+                kept
             }
         ),
         any::<bool>().prop_map(|anyway| Message::LeaveGranted { anyway }),

@@ -205,6 +205,7 @@ pub(crate) mod tests {
             unsealed: Vec::new(),
             departed: Vec::new(),
             proofs: BTreeMap::new(),
+            vacant: BTreeMap::new(),
             agreed: Agreed { segments: 4, hash: HASH_RULE.into(), caches: Vec::new(), timing: Timing::default() },
         }
     }

@@ -53,6 +53,7 @@ pub fn of_size(cluster: ClusterUid, members: u16, segments: u16) -> Document {
         unsealed: Vec::new(),
         departed: Vec::new(),
         proofs: BTreeMap::new(),
+        vacant: BTreeMap::new(),
         agreed: Agreed {
             segments,
             hash: HASH_RULE.to_owned(),

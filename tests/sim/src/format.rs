@@ -87,7 +87,7 @@ pub(crate) fn envelope(envelope: &Envelope) -> String {
 fn message(message: &Message) -> String {
     match message {
         Message::ViewIs(v) => format!("ViewIs {}", view(v)),
-        Message::Join { member, exclusive, reached, formerly } => format!(
+        Message::Join { member, exclusive, reached, formerly, .. } => format!(
             "Join {} exclusive={exclusive} reached=[{}] formerly={}",
             label(member.id),
             labels(reached.iter().copied()),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use sidegrid_core::MemberId;
-use sidegrid_core::event::Event;
+use sidegrid_core::event::{Event, Port};
 use sidegrid_core::member::Member;
 use sidegrid_core::message::{Envelope, Message, Ping};
 use sidegrid_net::{decode_envelope, encode_envelope};
@@ -190,7 +190,8 @@ impl World {
             return;
         }
         known.up = false;
-        self.step(node, Event::Unreachable { peer });
+        self.step(node, Event::Unreachable { peer, port: Port::Data });
+        self.step(node, Event::Unreachable { peer, port: Port::FailureDetection });
         if !gone {
             self.queue.push(self.now + 10 * MS, What::Dial { node, id, peer, attempt: 0 });
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sidegrid_core::document::Document;
 use sidegrid_core::event::{RegistryAnswer, RegistryCall};
-use sidegrid_core::recovery::{self, Statements};
-use sidegrid_core::{MemberId, ViewNumber};
+use sidegrid_core::recovery::{self, Observed, Statements};
+use sidegrid_core::{MemberId, Time, ViewNumber};
 
 use crate::clock::{MS, SEC, US};
 use crate::network::MAX_NODES;
@@ -44,6 +44,7 @@ pub(crate) struct Registry {
     mark: ViewNumber,
     /// What members have said since.
     statements: Statements,
+    observed: Observed,
     /// Documents that were replaced, and when; the newest last.
     replaced: VecDeque<(u64, Arc<Document>)>,
     rng: Rng,
@@ -67,6 +68,7 @@ impl Registry {
             lost: None,
             mark: ViewNumber::NONE,
             statements: Statements::default(),
+            observed: Observed::default(),
             replaced: VecDeque::new(),
             rng,
         }
@@ -101,11 +103,12 @@ impl Registry {
         let shown = self.document.as_deref().filter(|_| !self.is_put_back());
         let caught_up = shown.and_then(|stored| recovery::caught_up(stored, view, document));
         if caught_up.is_none() {
-            self.statements.add(member, view, document, now / MS);
+            self.statements.add(&mut self.observed, member, view, document, Time::from_nanos(now));
         }
-        let Some(settled) = caught_up.or_else(|| self.statements.settled(now / MS, self.mark)) else { return false };
+        let settled = || self.statements.settled(&self.observed, Time::from_nanos(now), self.mark);
+        let Some(settled) = caught_up.or_else(settled) else { return false };
         self.document = Some(Arc::new(settled));
-        (self.lost, self.statements) = (None, Statements::default());
+        (self.lost, self.statements, self.observed) = (None, Statements::default(), Observed::default());
         true
     }
 

@@ -62,7 +62,7 @@ pub struct Timing {
     /// A replication unacknowledged for this long: suspected.
     #[serde(with = "span")]
     pub data_suspect: Duration,
-    /// How long an exclusion that would lose a segment's last copy waits for its owner.
+    /// How long a segment whose last owners were excluded waits for one of them before it starts empty.
     #[serde(with = "span")]
     pub orphan_wait: Duration,
 }

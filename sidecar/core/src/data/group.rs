@@ -42,6 +42,8 @@ pub(super) enum Role {
     Owner,
     /// Holds a copy that is being filled.
     Incoming(Filling),
+    /// Held an in-sync copy in an incarnation that is over, and keeps it while the group is vacant (V-9).
+    Kept,
     /// Orders the writes.
     Primary(Box<Primary>),
 }
@@ -159,6 +161,18 @@ impl Group {
 
     pub(super) fn is_serving(&self) -> bool {
         self.primary().is_some_and(Primary::is_serving)
+    }
+
+    /// Whether no copy is being filled or sent, no promotion runs, and no write or answer waits.
+    pub(super) fn is_quiet(&self) -> bool {
+        match &self.role {
+            Role::None | Role::Owner | Role::Kept => true,
+            Role::Incoming(_) => false,
+            Role::Primary(p) => {
+                let waits = !p.pending.is_empty() || !p.dropped.is_empty() || !p.parked.is_empty();
+                p.is_serving() && !waits && p.sending.is_empty()
+            }
+        }
     }
 
     /// Whether this node holds a copy that gets every write.

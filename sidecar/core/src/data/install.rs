@@ -37,9 +37,18 @@ impl<S: Storage> Data<S> {
         let placement = view.placement(group);
         let owner = view.is_owner(group, cx.me);
         let incoming = view.incoming(group).iter().find(|(id, _)| *id == cx.me).map(|(_, since)| *since);
+        let kept = matches!(self.groups[index].role, Role::Kept);
+        if kept && placement.owners.is_empty() && placement.empty_since == self.groups[index].empty_since {
+            // Vacant: this copy may be the last one.
+            return;
+        }
         if !owner && incoming.is_none() {
             self.let_go(index);
             return;
+        }
+        if kept && !(view.primary(group) == Some(cx.me) && placement.primary_since == view.number) {
+            // The group went on, or starts, without this copy.
+            self.let_go(index);
         }
         if placement.empty_since > self.groups[index].empty_since {
             // Every copy was lost, or there never was one: whatever is held here is not the group's.

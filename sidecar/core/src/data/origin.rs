@@ -76,7 +76,9 @@ impl Origin {
     ) {
         let key = CacheKey { cache: operation.cache, key: operation.key.clone() };
         let view = data.view.clone().filter(|v| !v.members.is_empty());
-        let (Some(group), Some(_)) = (data.group_of(&key), view) else {
+        // A vacant group has nobody who could decide (V-9): the app hears so at once.
+        let group = data.group_of(&key).filter(|g| view.as_ref().is_some_and(|v| v.primary(*g).is_some()));
+        let Some(group) = group else {
             refuse(cx, ticket, RefusalReason::NoOwner, Applied::No);
             return;
         };
@@ -126,7 +128,10 @@ impl Origin {
             _ => cx.limits.resend * attempt.min(10),
         };
         schedule(&mut self.due, outgoing, sequence, (cx.now + wait).min(outgoing.deadline));
-        let Some(target) = target else { return };
+        let Some(target) = target else {
+            outgoing.last_refusal = RefusalReason::NoOwner;
+            return;
+        };
         if write && !outgoing.open.contains(&(target, cx.view)) {
             outgoing.open.push((target, cx.view));
         }

@@ -19,7 +19,13 @@ fn lease(members: &[MemberId]) -> Lease {
 }
 
 fn ping(view: u64, sent: u64) -> Ping {
-    Ping { view: ViewNumber(view), sent: at(sent).as_nanos(), confirmed_past: ViewNumber::NONE, echo: None }
+    Ping {
+        view: ViewNumber(view),
+        sent: at(sent).as_nanos(),
+        confirmed_past: ViewNumber::NONE,
+        status: PingStatus::default(),
+        echo: None,
+    }
 }
 
 fn echo(view: u64, sent: u64) -> Ping {
@@ -85,10 +91,10 @@ fn a_vote_tells_the_promise_and_ends_the_echoes() {
 #[test]
 fn a_wedged_core_echoes_nothing() {
     let lease = lease(&[ME, A]);
-    lease.turned(at(1_000), ViewNumber::NONE);
+    lease.turned(at(1_000), ViewNumber::NONE, PingStatus::default());
     assert!(lease.on_ping(at(1_400), A, ping(5, 1_399)).answer.is_some());
     assert!(lease.on_ping(at(1_401), A, ping(5, 1_400)).answer.is_none());
-    lease.turned(at(1_500), ViewNumber::NONE);
+    lease.turned(at(1_500), ViewNumber::NONE, PingStatus::default());
     assert!(lease.on_ping(at(1_501), A, ping(5, 1_500)).answer.is_some());
 }
 

@@ -40,6 +40,7 @@ impl Membership {
         if !fits || stale || void || suspects.contains(&cx.me) || suspects.contains(&from) {
             return;
         }
+        assert!(!suspects.contains(&cx.me), "nobody votes to exclude itself");
         let promises = self.lease.block(&suspects, cx.now);
         if self.votes.get(&from).is_none_or(|v| v.round != round || v.version != version) {
             cx.notice(Notice::Voted { suspects: suspects.clone() });
@@ -92,7 +93,7 @@ impl Membership {
             self.unblock();
             return;
         }
-        if matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at {
+        if matches!(self.task, Task::Idle) && self.registry.call.is_none() && cx.now >= self.registry.retry_at {
             self.task = Task::Void(None);
             self.begin_call(cx, RegistryCall::Read);
         }

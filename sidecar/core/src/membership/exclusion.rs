@@ -8,13 +8,13 @@ use super::{Aged, Membership, Now, Task};
 use crate::document::{Document, DocumentVersion, UnsealedView};
 use crate::event::{Notice, RegistryCall};
 use crate::ids::MemberId;
-use crate::message::Message;
+use crate::message::{Message, WaitsFor};
 use crate::placement::{self, Change};
 use crate::planted_bug::Bug;
 use crate::sealing::{self, Verdict};
 use crate::step_context::StepContext;
 use crate::time::Time;
-use crate::view::{Replicas, View};
+use crate::view::View;
 
 /// An exclusion under way.
 #[derive(Debug)]
@@ -55,6 +55,19 @@ impl Exclusion {
         self.sent
     }
 
+    /// What it waits for, with these members to vote.
+    pub(super) fn waits_for(&self, voters: &BTreeSet<MemberId>) -> WaitsFor {
+        match self.stage {
+            Stage::Reading | Stage::Swapping | Stage::Resolving => WaitsFor::Registry,
+            Stage::Voting if voters.iter().all(|v| self.votes.contains_key(v)) => WaitsFor::Promises,
+            Stage::Voting => WaitsFor::Votes,
+        }
+    }
+
+    pub(super) fn suspects(&self) -> &BTreeSet<MemberId> {
+        &self.suspects
+    }
+
     fn version(&self) -> Option<DocumentVersion> {
         self.document.as_ref().map(|d| d.version())
     }
@@ -63,11 +76,13 @@ impl Exclusion {
 impl Membership {
     /// Starts, goes on with or gives up an exclusion, as suspicions call for.
     pub(super) fn tick_exclusion(&mut self, cx: &mut StepContext<'_>) {
-        let wanted = if self.coordinator() == Some(cx.me) { self.to_exclude(cx.me) } else { BTreeSet::new() };
+        let proposes = self.coordinator(cx.now) == Some(cx.me);
+        let wanted = if proposes { self.links.chosen().clone() } else { BTreeSet::new() };
+        assert!(!wanted.contains(&cx.me), "nobody proposes its own exclusion");
         let idle = matches!(self.task, Task::Idle);
         if idle && wanted.is_empty() {
-            self.waits_for = None;
-        } else if idle && self.call.is_none() && cx.now >= self.retry_at && self.may_start(cx, &wanted) {
+            self.blocked_by = None;
+        } else if idle && self.registry.is_free(cx.now) {
             self.start_exclusion(cx, wanted);
         } else if let Task::Exclude(exclusion) = &self.task
             && exclusion.stage == Stage::Voting
@@ -82,31 +97,10 @@ impl Membership {
         }
     }
 
-    /// Waits for the owner of a last copy to come back (V-9), and does not ask for votes that can't suffice.
-    fn may_start(&mut self, cx: &mut StepContext<'_>, wanted: &BTreeSet<MemberId>) -> bool {
-        let Some(view) = self.view.clone() else { return false };
-        let hopeless =
-            self.document.as_ref().is_some_and(|d| matches!(self.judge(d, wanted), Verdict::Minority { .. }));
-        if hopeless {
-            // The registry is read all the same: it may know of proofs.
-            return true;
-        }
-        let unproved: BTreeSet<MemberId> = wanted.iter().copied().filter(|s| !self.dead.contains_key(s)).collect();
-        // While the registry was behind, the owner may have kept to an older view and could not come back (G-4).
-        let waited = |since: Time| cx.now.since(since.max(self.seen_behind));
-        let young =
-            unproved.iter().any(|s| self.suspected.get(s).is_none_or(|x| waited(x.since) < self.timing.orphan_wait));
-        if young && orphans(&view, wanted, &unproved) {
-            self.wait_for(cx, "last copy");
-            return false;
-        }
-        true
-    }
-
-    fn wait_for(&mut self, cx: &mut StepContext<'_>, reason: &'static str) {
-        if self.waits_for != Some(reason) {
-            self.waits_for = Some(reason);
-            cx.notice(Notice::ExclusionWaits { reason });
+    fn wait_for(&mut self, cx: &mut StepContext<'_>, reason: WaitsFor) {
+        if self.blocked_by != Some(reason) {
+            self.blocked_by = Some(reason);
+            cx.notice(Notice::ExclusionWaits { reason: reason.as_str() });
         }
     }
 
@@ -137,14 +131,9 @@ impl Membership {
         if let Verdict::Minority { .. } = self.judge(&document, &suspects)
             && !cx.bug(Bug::NoHalfRule)
         {
-            self.wait_for(cx, "majority");
+            self.wait_for(cx, WaitsFor::Majority);
             self.task = Task::Idle;
-            self.retry_at = cx.now + Duration::from_millis(200);
-            return;
-        }
-        if !self.may_start(cx, &suspects) {
-            // Proofs that came with the read made it possible; a last copy is waited for all the same (V-9).
-            self.task = Task::Idle;
+            self.registry.retry_at = cx.now + Duration::from_millis(200);
             return;
         }
         let own = self.lease.block(&suspects.iter().copied().collect::<Vec<_>>(), cx.now);
@@ -158,7 +147,7 @@ impl Membership {
         self.try_swap(cx);
     }
 
-    fn voters(&self, suspects: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
+    pub(super) fn voters(&self, suspects: &BTreeSet<MemberId>) -> BTreeSet<MemberId> {
         let view = self.view.as_ref();
         let goes = |id: &MemberId| suspects.contains(id) || self.stopped.contains(id) || self.standing_released(*id);
         view.map(|v| v.ids().filter(|id| !goes(id)).collect()).unwrap_or_default()
@@ -221,7 +210,7 @@ impl Membership {
             }
         }
         self.unblock();
-        if !wanted.is_empty() && self.may_start(cx, &wanted) {
+        if !wanted.is_empty() {
             self.start_exclusion(cx, wanted);
         }
     }
@@ -238,7 +227,7 @@ impl Membership {
             Verdict::Allowed { needs_dead } => needs_dead,
             Verdict::Minority { .. } if cx.bug(Bug::NoHalfRule) => BTreeSet::new(),
             Verdict::Minority { .. } => {
-                self.wait_for(cx, "majority");
+                self.wait_for(cx, WaitsFor::Majority);
                 return;
             }
         };
@@ -255,25 +244,20 @@ impl Membership {
     fn swap_exclusion(&mut self, cx: &mut StepContext<'_>, document: &Arc<Document>) {
         let Task::Exclude(exclusion) = &mut self.task else { return };
         exclusion.stage = Stage::Swapping;
-        let change = Change {
-            remove: exclusion.suspects.clone(),
-            leaving: self.leaving_now(),
-            exclusion: true,
-            ..Change::default()
-        };
-        let began = self.first_suspicion().unwrap_or(cx.now);
+        let mut remove = exclusion.suspects.clone();
+        // Whoever has released has ended as a member too (C-4).
+        remove.extend(document.view.ids().filter(|id| *id != cx.me && self.standing_released(*id)));
+        let change = Change { remove, leaving: self.leaving_now(), exclusion: true, ..Change::default() };
+        let began = self.links.first_suspicion().unwrap_or(cx.now);
         let next = placement::next_view(&document.view, &change);
         self.change_began = Some(began);
         let next = Arc::new(self.next_document(document, next, cx.now));
+        assert!(next.view.contains(cx.me), "a proposer stays in the view that it proposes");
         if let Task::Exclude(exclusion) = &mut self.task {
             exclusion.sent = Some(Arc::clone(&next));
             exclusion.document = Some(Arc::clone(document));
         }
         self.begin_call(cx, RegistryCall::Swap { expected: document.expected(), next });
-    }
-
-    fn first_suspicion(&self) -> Option<Time> {
-        self.suspected.values().map(|s| s.since).min()
     }
 
     /// The document after a change to `view`: what is still unsealed, and the proofs that still matter.
@@ -287,7 +271,8 @@ impl Membership {
         proofs.retain(|id, _| view.contains(*id) || counted(id));
         let before = document.departed.iter().chain(&document.view.members);
         let departed = before.filter(|m| !view.contains(m.id) && counted(&m.id)).cloned().collect();
-        Document { revision: document.revision + 1, view, unsealed, departed, proofs, ..document.clone() }
+        let vacant = super::vacancies::after(document, &view);
+        Document { revision: document.revision + 1, view, unsealed, departed, proofs, vacant, ..document.clone() }
     }
 
     /// The swap lost a race, or its answer was lost and the registry still shows the old document: the votes hold
@@ -300,12 +285,12 @@ impl Membership {
         }
         self.task = Task::Idle;
         self.unblock();
-        self.retry_at = cx.now;
+        self.registry.retry_at = cx.now;
     }
 
     /// The registry did not answer.
     pub(super) fn exclusion_unanswered(&mut self, cx: &mut StepContext<'_>) {
-        self.retry_at = cx.now + Duration::from_millis(100);
+        self.registry.retry_at = cx.now + Duration::from_millis(100);
         let Task::Exclude(exclusion) = &mut self.task else { return };
         if exclusion.sent.is_some() {
             exclusion.stage = Stage::Resolving;
@@ -318,16 +303,8 @@ impl Membership {
     /// Reads again what became of a swap without answer.
     pub(super) fn tick_resolving(&mut self, cx: &mut StepContext<'_>) {
         let resolving = matches!(&self.task, Task::Exclude(x) if x.stage == Stage::Resolving);
-        if resolving && self.call.is_none() && cx.now >= self.retry_at {
+        if resolving && self.registry.call.is_none() && cx.now >= self.registry.retry_at {
             self.begin_call(cx, RegistryCall::Read);
         }
     }
-}
-
-/// Whether some group would be left without an in-sync owner, and one of its owners is not proved dead.
-fn orphans(view: &View, wanted: &BTreeSet<MemberId>, unproved: &BTreeSet<MemberId>) -> bool {
-    let orphaned =
-        |owners: &[MemberId]| owners.iter().all(|o| wanted.contains(o)) && owners.iter().any(|o| unproved.contains(o));
-    let one_of_all = |g| view.replicas(g) == Replicas::Count(1) || wanted.len() > 1;
-    view.group_ids().filter(|&g| one_of_all(g) || view.placement(g).owners.len() < 2).any(|g| orphaned(&view.owners(g)))
 }

@@ -23,6 +23,10 @@ impl Membership {
     pub(crate) fn install(&mut self, cx: &mut StepContext<'_>, decided: &Decided) {
         let view = Arc::clone(&decided.view);
         let before = self.view.replace(Arc::clone(&view));
+        assert!(
+            before.as_ref().is_none_or(|b| b.number < view.number),
+            "views are installed in order, each once (V-8)"
+        );
         let was_member = before.as_ref().is_some_and(|v| v.contains(cx.me));
         cx.view = view.number;
         self.follow_participation(cx, &view, was_member);
@@ -31,7 +35,7 @@ impl Membership {
             _ => Task::Idle,
         };
         if matches!(self.task, Task::Idle) {
-            self.call = None;
+            self.registry.give_up(cx.now, self.timing.suspect);
         }
         self.votes.clear();
         let members: Vec<MemberId> = view.ids().collect();
@@ -40,9 +44,10 @@ impl Membership {
         self.confirm_later(cx);
         let in_order = before.iter().flat_map(|b| b.ids()).all(|id| view.contains(id) || self.stopped.contains(&id));
         self.forget_outsiders(cx.now, &view, before.as_ref().map(|b| b.number));
-        self.waits_for = None;
-        self.behind = None;
+        self.blocked_by = None;
+        self.registry.behind = None;
         self.changed_at = cx.now;
+        self.follow_vacancies(cx, &view);
         self.report_installed(cx, before.as_deref(), &view, in_order);
         if self.participation != Participation::Superseded {
             self.tell(cx, before.as_deref(), &view, decided.own);
@@ -90,10 +95,7 @@ impl Membership {
         let matters = |id: &MemberId| view.contains(*id) || unsealed.contains(id);
         // Whoever is no member pings nobody, and would never hear that it was wrong.
         let is_member = self.is_member();
-        self.suspected.retain(|id, _| is_member && view.contains(*id));
-        self.unreachable.retain(|id| view.contains(*id));
-        self.stuck.clear();
-        self.reports.clear();
+        self.links.keep_to(view, is_member);
         // The document at hand may be older than the view, so a proof is kept for a while in any case.
         self.dead.retain(|id, death| matters(id) || now.since(death.learned) < KEEP_PROOFS);
         // In a view that was skipped they may have been members already, and stopped for good (C-3): they ask again.

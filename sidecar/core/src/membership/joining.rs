@@ -9,7 +9,7 @@ use crate::document::{Document, FORMAT, Proof};
 use crate::event::{Effect, RegistryCall};
 use crate::ids::{MemberId, ViewNumber};
 use crate::member::Member;
-use crate::message::Message;
+use crate::message::{KeptCopies, Message};
 use crate::placement;
 use crate::sealing::{self, Verdict};
 use crate::snapshot::Participation;
@@ -36,6 +36,8 @@ pub(super) struct JoinRequest {
     pub(super) reached: Vec<MemberId>,
     /// Its incarnation before, when that one's promises have run out.
     pub(super) formerly: Option<MemberId>,
+    /// Copies that it brings along.
+    pub(super) kept: Option<KeptCopies>,
     /// The view that it had installed.
     pub(super) sent_in: ViewNumber,
 }
@@ -47,9 +49,10 @@ const PROVE_AFTER: Duration = Duration::from_secs(1);
 
 impl Membership {
     pub(super) fn tick_joining(&mut self, cx: &mut StepContext<'_>) {
-        let idle = matches!(self.task, Task::Idle) && self.call.is_none();
-        let last = self.registry_ok;
-        let due = last.is_none_or(|at| cx.now.since(at) >= Duration::from_millis(250)) && cx.now >= self.retry_at;
+        let idle = matches!(self.task, Task::Idle) && self.registry.call.is_none();
+        let last = self.registry.ok_at;
+        let due =
+            last.is_none_or(|at| cx.now.since(at) >= Duration::from_millis(250)) && cx.now >= self.registry.retry_at;
         if idle && due {
             self.task = Task::Refresh;
             self.begin_call(cx, RegistryCall::Read);
@@ -71,6 +74,7 @@ impl Membership {
                 reached: self.reached.iter().copied().collect(),
                 // The promises of the incarnation before have run out once ours would have.
                 formerly: self.setup.formerly.filter(|_| over),
+                kept: self.vacancies.kept().cloned(),
             };
             cx.send(to, message);
         }
@@ -82,18 +86,18 @@ impl Membership {
         if !self.agrees(document) {
             let why = disagreement(document, &self.setup.agreed);
             cx.effects.push(Effect::JoinRefused(why));
-            self.retry_at = cx.now + Duration::from_secs(2);
+            self.registry.retry_at = cx.now + Duration::from_secs(2);
             return true;
         }
         self.timing = document.agreed.timing;
         if document.view.contains(cx.me) {
             return false;
         }
+        let nobody = self.reached.is_empty() && !document.view.members.is_empty();
+        self.nobody_since = nobody.then(|| self.nobody_since.unwrap_or(cx.now));
         if self.setup.exclusive {
-            let mine = &self.setup.me;
-            let counted = document.view.members.iter().chain(&document.departed);
-            let ended: Vec<MemberId> = counted.filter(|m| mine.proves_end_of(m)).map(|m| m.id).collect();
-            for member in ended {
+            let counted: Vec<Member> = document.view.members.iter().chain(&document.departed).cloned().collect();
+            for member in self.judge_own_predecessors(cx.now, &counted) {
                 self.learn_death(cx, member, Proof::NewerIncarnation);
             }
         }
@@ -102,8 +106,6 @@ impl Membership {
         {
             self.learn_death(cx, formerly, Proof::Released);
         }
-        let nobody = self.reached.is_empty() && !document.view.members.is_empty();
-        self.nobody_since = nobody.then(|| self.nobody_since.unwrap_or(cx.now));
         if self.begin_again(cx, document) || self.store_proofs(cx, document) {
             return true;
         }
@@ -117,7 +119,7 @@ impl Membership {
     /// No document yet: makes view 1 of this node alone.
     pub(super) fn create(&mut self, cx: &mut StepContext<'_>) {
         let Some(cluster) = self.setup.creates else {
-            self.retry_at = cx.now + Duration::from_millis(200);
+            self.registry.retry_at = cx.now + Duration::from_millis(200);
             return;
         };
         let agreed = self.setup.agreed.clone();
@@ -132,6 +134,7 @@ impl Membership {
             unsealed: Vec::new(),
             departed: Vec::new(),
             proofs,
+            vacant: std::collections::BTreeMap::new(),
             agreed,
         };
         let document = Arc::new(document);
@@ -199,7 +202,7 @@ impl Membership {
 
     /// Somebody asks to join: takes its proofs, dials it back, and remembers it if this node coordinates.
     pub(super) fn on_join(&mut self, cx: &mut StepContext<'_>, from: MemberId, request: JoinRequest) {
-        let JoinRequest { member, exclusive, reached, formerly, sent_in } = request;
+        let JoinRequest { member, exclusive, reached, formerly, kept, sent_in } = request;
         if self.has_released(cx.now) {
             // With nobody else left, the joiner waits for this node alone.
             cx.send(from, Message::Released(cx.me));
@@ -210,13 +213,10 @@ impl Membership {
             self.show_view(cx, from);
             return;
         }
-        if exclusive {
-            let departed = self.document.iter().flat_map(|d| &d.departed);
-            let counted = view.members.iter().chain(departed);
-            let ended: Vec<MemberId> = counted.filter(|m| member.proves_end_of(m)).map(|m| m.id).collect();
-            for old in ended {
-                self.learn_death(cx, old, Proof::NewerIncarnation);
-            }
+        self.vacancies.claim(from, kept.as_ref(), cx.now, cx.limits.clients);
+        if exclusive && !self.take_evidence(cx, &member) {
+            self.joiners.remove(&from);
+            return;
         }
         if let Some(formerly) = formerly {
             self.learn_death(cx, formerly, Proof::Released);
@@ -255,7 +255,7 @@ impl Membership {
         let me = cx.me;
         let Some(joiner) = self.joiners.get_mut(&peer) else { return };
         joiner.reached_by.insert(me);
-        if let Some(coordinator) = self.coordinator().filter(|c| *c != me) {
+        if let Some(coordinator) = self.coordinator(cx.now).filter(|c| *c != me) {
             cx.send(coordinator, Message::Reached(peer));
         }
     }
@@ -278,8 +278,8 @@ impl Membership {
                 cx.send(to, Message::ViewRequest);
             }
         }
-        let idle = matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at;
-        let stale = self.registry_ok.is_none_or(|at| cx.now.since(at) >= Duration::from_secs(5));
+        let idle = matches!(self.task, Task::Idle) && self.registry.call.is_none() && cx.now >= self.registry.retry_at;
+        let stale = self.registry.ok_at.is_none_or(|at| cx.now.since(at) >= Duration::from_secs(5));
         if idle && (self.view.is_none() || stale) && self.participation == Participation::Client {
             self.task = Task::Refresh;
             self.begin_call(cx, RegistryCall::Read);

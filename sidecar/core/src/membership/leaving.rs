@@ -68,12 +68,14 @@ impl Membership {
                 self.swap_last_out(cx);
             }
         } else if stopped {
+            // Due or not, it is said until the view is without this node: a crash beside it must not leave a minority that
+            // this node's own promises no longer bind (C-4).
             for to in view.others(cx.me) {
-                cx.send(to, Message::Stopped);
+                cx.send(to, if released { Message::Released(cx.me) } else { Message::Stopped });
             }
-        } else if self.coordinator() == Some(cx.me) {
+        } else if self.coordinator(cx.now) == Some(cx.me) {
             self.leaving.insert(cx.me, cx.now);
-        } else if let Some(coordinator) = self.coordinator() {
+        } else if let Some(coordinator) = self.coordinator(cx.now) {
             cx.send(coordinator, Message::Leave);
         }
     }
@@ -118,7 +120,7 @@ impl Membership {
         let Some(view) = self.view.clone() else { return };
         self.leaving.retain(|id, asked| *id == cx.me || cx.now.since(*asked) < Duration::from_secs(2));
         let fresh =
-            self.registry_ok.is_some_and(|at| cx.now.since(at) < Duration::from_secs(1)) && !self.registry_failed;
+            self.registry.ok_at.is_some_and(|at| cx.now.since(at) < Duration::from_secs(1)) && !self.registry.failed;
         let ready = self.leaving.keys().copied().find(|id| self.may_stop(cx.now, &view, *id));
         let Some(leaver) = ready else { return };
         if !fresh {
@@ -171,7 +173,7 @@ impl Membership {
 
     /// The last member takes itself out: the view is empty afterwards.
     fn swap_last_out(&mut self, cx: &mut StepContext<'_>) {
-        let idle = matches!(self.task, super::Task::Idle) && self.call.is_none();
+        let idle = matches!(self.task, super::Task::Idle) && self.registry.call.is_none();
         let Some(document) = self.document.clone().filter(|_| idle) else { return };
         let change = crate::placement::Change { remove: [cx.me].into(), ..Default::default() };
         let next = crate::placement::next_view(&document.view, &change);

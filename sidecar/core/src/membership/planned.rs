@@ -22,8 +22,8 @@ impl Membership {
 
     /// Makes the next planned change, if one is due and may be made.
     pub(super) fn tick_planned(&mut self, cx: &mut StepContext<'_>) {
-        let idle = matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at;
-        if !idle || self.coordinator() != Some(cx.me) || !self.to_exclude(cx.me).is_empty() {
+        let idle = matches!(self.task, Task::Idle) && self.registry.is_free(cx.now);
+        if !idle || self.coordinator(cx.now) != Some(cx.me) || !self.links.chosen().is_empty() {
             return;
         }
         let Some(document) = self.document.clone() else {
@@ -43,30 +43,32 @@ impl Membership {
             return;
         }
         if self.planned_may_go(cx, &document)
-            && let Some(change) = self.next_change(cx)
+            && let Some(change) = self.next_change(cx, &document)
         {
             self.swap_planned(cx, &document, &change);
         }
     }
 
-    fn next_change(&mut self, cx: &StepContext<'_>) -> Option<Change> {
+    fn next_change(&mut self, cx: &StepContext<'_>, document: &Document) -> Option<Change> {
         let view = self.view.clone()?;
         let remove: BTreeSet<MemberId> = self.stopped.iter().copied().filter(|id| view.contains(*id)).collect();
         let add = self.ready_joiners(cx, view.members.len());
         let in_sync: BTreeSet<_> = self.in_sync.iter().copied().filter(|(_, id)| !remove.contains(id)).collect();
-        let membership = !remove.is_empty() || !add.is_empty();
+        let refill = self.refills(cx.now, document, &add);
+        let membership = !remove.is_empty() || !add.is_empty() || !refill.is_empty();
         let filling = view.groups.iter().map(|g| g.incoming.len()).sum::<usize>();
         let gathered = in_sync.len() >= filling || cx.now.since(self.changed_at) >= GATHER;
         if !membership && !gathered {
             return None;
         }
-        Some(Change { remove, add, leaving: self.leaving_now(), in_sync, exclusion: false })
+        Some(Change { remove, add, leaving: self.leaving_now(), in_sync, refill, exclusion: false })
     }
 
     fn swap_planned(&mut self, cx: &mut StepContext<'_>, document: &Arc<Document>, change: &Change) {
         if change.remove.is_empty()
             && change.add.is_empty()
             && change.in_sync.is_empty()
+            && change.refill.is_empty()
             && self.planned_nothing(change)
         {
             return;

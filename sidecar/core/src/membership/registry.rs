@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Behind, Decided, Membership, RegistryKnowledge, Task};
+use super::{Behind, Call, Decided, Membership, RegistryKnowledge, Task};
 use crate::document::Document;
 use crate::event::{CallId, Effect, Notice, RegistryAnswer, RegistryCall};
 use crate::ids::ViewNumber;
@@ -33,45 +33,37 @@ impl Membership {
         call: CallId,
         answer: RegistryAnswer,
     ) -> Option<Decided> {
-        let asked = self.call.filter(|c| c.id == call)?;
-        self.call = None;
-        self.asked_knowing = asked.knew;
-        self.on_answer(cx, answer)
+        let asked = self.registry.end(call)?;
+        self.registry.asked_knowing = asked.knew;
+        self.on_answer(cx, asked, answer)
     }
 
-    pub(super) fn on_answer(&mut self, cx: &mut StepContext<'_>, answer: RegistryAnswer) -> Option<Decided> {
+    pub(super) fn on_answer(
+        &mut self,
+        cx: &mut StepContext<'_>,
+        asked: Call,
+        answer: RegistryAnswer,
+    ) -> Option<Decided> {
         match answer {
             RegistryAnswer::Failed => {
-                self.note_registry(cx, false);
+                if self.registry.unanswered(asked.began) {
+                    cx.notice(Notice::RegistryFailed);
+                }
                 self.unanswered(cx);
-                None
+                return None;
             }
-            RegistryAnswer::Document(found) => {
-                self.note_registry(cx, true);
-                self.on_read(cx, found)
-            }
-            RegistryAnswer::Swapped => {
-                self.note_registry(cx, true);
-                self.on_swapped(cx)
-            }
-            RegistryAnswer::Conflict(found) => {
-                self.note_registry(cx, true);
-                self.on_conflict(cx, found)
-            }
+            _ => self.registry.answered(cx.now),
         }
-    }
-
-    fn note_registry(&mut self, cx: &mut StepContext<'_>, ok: bool) {
-        if ok {
-            self.registry_ok = Some(cx.now);
-        } else if !self.registry_failed {
-            cx.notice(Notice::RegistryFailed);
+        match answer {
+            RegistryAnswer::Failed => None,
+            RegistryAnswer::Document(found) => self.on_read(cx, found),
+            RegistryAnswer::Swapped => self.on_swapped(cx),
+            RegistryAnswer::Conflict(found) => self.on_conflict(cx, found),
         }
-        self.registry_failed = !ok;
     }
 
     fn unanswered(&mut self, cx: &mut StepContext<'_>) {
-        self.retry_at = cx.now + Duration::from_millis(100);
+        self.registry.retry_at = cx.now + Duration::from_millis(100);
         match self.task {
             Task::Exclude(_) => self.exclusion_unanswered(cx),
             // Whether it was done shows at the next read (G-2).
@@ -89,17 +81,17 @@ impl Membership {
         let foreign = self.document.as_ref().zip(found.as_ref()).is_some_and(|(known, f)| known.cluster != f.cluster);
         if foreign || self.known().is_past(found.as_deref()) {
             // An answer that was overtaken by a newer view is only late; what was older already when it was asked for is not.
-            if foreign || self.asked_knowing.is_past(found.as_deref()) {
-                if self.behind.is_none() {
-                    self.behind = Some(Behind::default());
+            if foreign || self.registry.asked_knowing.is_past(found.as_deref()) {
+                if self.registry.behind.is_none() {
+                    self.registry.behind = Some(Behind::default());
                     cx.notice(Notice::RegistryBehind);
                 }
-                self.registry_failed = true;
-                self.seen_behind = cx.now;
+                self.registry.failed = true;
+                self.registry.seen_behind = cx.now;
             }
             return None;
         }
-        self.behind = None;
+        self.registry.behind = None;
         let found = found?;
         self.document = Some(Arc::clone(&found));
         for (&member, &proof) in &found.proofs {
@@ -113,7 +105,7 @@ impl Membership {
     pub(super) fn tick_republish(&mut self, cx: &mut StepContext<'_>) {
         let due = |at: Time| cx.now.since(at) >= REPUBLISH;
         let member = self.is_member();
-        let Some(behind) = self.behind.as_mut().filter(|b| member && b.shown.is_none()) else { return };
+        let Some(behind) = self.registry.behind.as_mut().filter(|b| member && b.shown.is_none()) else { return };
         let Some(document) = self.document.clone().filter(|_| behind.republished_at.is_none_or(due)) else { return };
         behind.republished_at = Some(cx.now);
         cx.effects.push(Effect::Republish { view: self.view_number().max(document.view.number), document });
@@ -124,13 +116,13 @@ impl Membership {
     /// is newer by so much.
     pub(super) fn keeps_from(&self, now: Time, view: ViewNumber) -> bool {
         let newer = view.0.checked_sub(self.view_number().0).is_some_and(|by| by > 0 && by < VIEW_JUMP);
-        newer && self.behind.as_ref().and_then(|b| b.republished_at).is_some_and(|at| now.since(at) < KEPT)
+        newer && self.registry.behind.as_ref().and_then(|b| b.republished_at).is_some_and(|at| now.since(at) < KEPT)
     }
 
     /// A view that a peer shows and that is not to be installed now: what was said of the newest one is true no more.
     pub(super) fn keep_for_later(&mut self, now: Time, view: &Arc<View>) {
         let keeps = self.keeps_from(now, view.number);
-        if let Some(behind) = self.behind.as_mut().filter(|_| keeps)
+        if let Some(behind) = self.registry.behind.as_mut().filter(|_| keeps)
             && behind.shown.as_ref().is_none_or(|shown| shown.number < view.number)
         {
             behind.shown = Some(Arc::clone(view));
@@ -139,7 +131,7 @@ impl Membership {
 
     /// The view kept for later, once it may be installed.
     pub(super) fn kept_for_later(&mut self, now: Time) -> Option<Decided> {
-        let view = self.behind.as_ref().and_then(|b| b.shown.clone())?;
+        let view = self.registry.behind.as_ref().and_then(|b| b.shown.clone())?;
         self.newer(now, view)
     }
 
@@ -204,7 +196,7 @@ impl Membership {
             Task::Exclude(_) => self.swap_again(cx, document),
             _ => {
                 self.task = Task::Idle;
-                self.retry_at = cx.now + Duration::from_millis(20);
+                self.registry.retry_at = cx.now + Duration::from_millis(20);
             }
         }
         None
@@ -214,11 +206,11 @@ impl Membership {
     /// from nobody, looks what is there.
     pub(super) fn tick_refresh(&mut self, cx: &mut StepContext<'_>) {
         self.tick_resolving(cx);
-        let last = self.registry_ok.unwrap_or(self.started);
+        let last = self.registry.ok_at.unwrap_or(self.started);
         let lost = self.lease_lost_for(cx.now) > Duration::from_secs(1);
-        let soon = lost || self.behind.is_some();
+        let soon = lost || self.registry.behind.is_some() || self.registry.is_failing();
         let late = cx.now.since(last) > if soon { Duration::from_secs(1) } else { Duration::from_secs(30) };
-        if late && matches!(self.task, Task::Idle) && self.call.is_none() && cx.now >= self.retry_at {
+        if late && matches!(self.task, Task::Idle) && self.registry.call.is_none() && cx.now >= self.registry.retry_at {
             self.task = Task::Refresh;
             self.begin_call(cx, RegistryCall::Read);
         }

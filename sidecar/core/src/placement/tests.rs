@@ -139,18 +139,31 @@ fn a_leaver_hands_over_everything() {
     assert!(gone.groups.iter().all(|g| g.empty_since == ViewNumber(1)));
 }
 
-/// V-9: what is lost starts empty and says so.
+/// V-9: a group whose owners are all excluded is vacant, until it is filled with a kept copy, or empty, which it says.
 #[test]
-fn an_exclusion_of_all_owners_starts_the_group_empty() {
-    let mut view = start(ViewNumber(1), member(1, 0), vec![Replicas::Count(1)], SEGMENTS, 1);
+fn an_exclusion_of_all_owners_leaves_the_group_vacant() {
+    let mut view = start(ViewNumber(1), member(1, 0), vec![Replicas::Count(1), Replicas::All], SEGMENTS, 1);
     view = next_view(&view, &Change { add: vec![member(2, 0)], ..Change::default() });
     settle(&mut view, &BTreeSet::new());
+    let theirs: BTreeSet<GroupId> = view.group_ids().filter(|g| view.owners(*g)[..] == [MemberId(2)]).collect();
+    assert!(!theirs.is_empty());
     let change = Change { remove: [MemberId(2)].into(), exclusion: true, ..Change::default() };
-    let after = next_view(&view, &change);
-    for group in view.group_ids() {
-        let lost = view.primary(group) == Some(MemberId(2));
-        assert_eq!(after.placement(group).empty_since == after.number, lost);
-        assert_eq!(after.primary(group), Some(MemberId(1)));
+    let vacant = next_view(&view, &change);
+    check(&view, &vacant);
+    assert_eq!(vacant.vacant().collect::<BTreeSet<_>>(), theirs);
+    let waits = next_view(&vacant, &Change { add: vec![member(3, 0)], ..Change::default() });
+    check(&vacant, &waits);
+    assert_eq!(waits.vacant().collect::<BTreeSet<_>>(), theirs, "a planned change fills none by itself");
+    for kept in [Some(MemberId(4)), None] {
+        let refill = theirs.iter().map(|g| (*g, kept)).collect();
+        let next = next_view(&waits, &Change { add: vec![member(4, 0)], refill, ..Change::default() });
+        assert_eq!(next.vacant().next(), None);
+        for group in &theirs {
+            let placed = next.placement(*group);
+            assert_eq!(placed.primary_since, next.number);
+            assert_eq!(placed.empty_since == next.number, kept.is_none());
+            assert!(kept.is_none() || next.primary(*group) == kept);
+        }
     }
 }
 

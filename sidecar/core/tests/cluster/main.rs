@@ -5,5 +5,8 @@
 
 mod lost_document;
 mod map;
+mod reboots;
 mod rules;
+mod standing_faults;
+mod vacant;
 mod world;

@@ -456,7 +456,7 @@ fn a_read_goes_on_to_another_copy() {
         }
         // Also when it comes to be suspected between the first attempt and the second.
         let tickets: Vec<u64> = keys.iter().map(|key| world.submit(1, key, OperationKind::Get)).collect();
-        world.step(1, Event::Unreachable { peer: MemberId(silent) });
+        world.unreachable(1, silent);
         world.run(Duration::from_millis(30));
         assert!(tickets.iter().all(|t| world.told(*t).is_some()), "without {silent}, suspected meanwhile");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sidegrid_core::core::{Core, Setup};
 use sidegrid_core::document::{Agreed, AgreedCache, Document, HASH_RULE, Timing};
-use sidegrid_core::event::{Notice, RegistryAnswer, RegistryCall, Ticket};
+use sidegrid_core::event::{Notice, Port, RegistryAnswer, RegistryCall, Ticket};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::message::{Envelope, Message, Ping};
@@ -40,14 +40,24 @@ pub(crate) struct World {
     pub(crate) swaps: Vec<Arc<Document>>,
     /// What members told a registry that is behind: who, which view, which document.
     pub(crate) republished: Vec<(u64, ViewNumber, Arc<Document>)>,
+    /// Ticks of all nodes.
+    pub(crate) ticks: u64,
+    /// Who could not join, and why.
+    pub(crate) refused: Vec<(u64, String)>,
+    /// Whose calls the registry refuses at once.
+    pub(crate) registry_refuses: BTreeSet<u64>,
+    /// Whose calls it never answers.
+    pub(crate) registry_silent: BTreeSet<u64>,
     /// Links on which nothing passes, from and to.
     pub(crate) cut: BTreeSet<(u64, u64)>,
+    /// Links on which pings pass and messages don't, from and to.
+    data_cut: BTreeSet<(u64, u64)>,
     /// Messages kept back, for the test to look at or let go.
     pub(crate) kept: Vec<(u64, u64, Envelope)>,
     pub(crate) keep: fn(&Message) -> bool,
     queue: VecDeque<(u64, u64, Envelope)>,
     replies: BTreeMap<u64, Told>,
-    replicas: Replicas,
+    replicas: Vec<Replicas>,
     tickets: u64,
     started: u64,
 }
@@ -55,11 +65,21 @@ pub(crate) struct World {
 impl World {
     /// A cluster of `size` members that have settled, with one cache.
     pub(crate) fn of(size: u64, replicas: Replicas) -> World {
+        World::with(size, vec![replicas])
+    }
+
+    /// A cluster of `size` members that have settled, with a cache for each of `replicas`.
+    pub(crate) fn with(size: u64, replicas: Vec<Replicas>) -> World {
         let mut world = World {
             now: Time::from_nanos(1_000_000_000),
             nodes: BTreeMap::new(),
             registry: None,
             registry_up: true,
+            ticks: 0,
+            refused: Vec::new(),
+            registry_refuses: BTreeSet::new(),
+            registry_silent: BTreeSet::new(),
+            data_cut: BTreeSet::new(),
             swaps: Vec::new(),
             republished: Vec::new(),
             cut: BTreeSet::new(),
@@ -80,8 +100,34 @@ impl World {
     }
 
     pub(crate) fn start(&mut self, id: u64, lock: &str) {
+        self.start_on_boot(id, lock, "b");
+    }
+
+    /// The next incarnation of the process of `old`, which was superseded: `id` takes over the copies that it kept.
+    pub(crate) fn resume(&mut self, old: u64, id: u64, lock: &str) {
+        let kept = self.nodes.remove(&old).unwrap().core.into_kept().expect("it was an owner");
+        let setup = self.setup(id, lock, "b", Some(MemberId(old)));
+        let store = Arc::clone(kept.store());
+        let core = Core::resume(setup, kept, self.now);
+        self.add(id, core, store);
+    }
+
+    /// A node on the same machine id, after the boot `boot`.
+    pub(crate) fn start_on_boot(&mut self, id: u64, lock: &str, boot: &str) {
+        let setup = self.setup(id, lock, boot, None);
+        let store = Arc::new(Map::default());
+        let core = Core::new(setup, Arc::clone(&store), self.now);
+        self.add(id, core, store);
+    }
+
+    fn add(&mut self, id: u64, core: Core<Map>, store: Arc<Map>) {
+        let node = Node { core, store, notices: Vec::new(), left: false, superseded: false, down: false };
+        self.nodes.insert(id, node);
+    }
+
+    fn setup(&mut self, id: u64, lock: &str, boot: &str, formerly: Option<MemberId>) -> Setup {
         self.started += 1;
-        let identity = PlatformIdentity::Host { machine: "m".into(), boot: "b".into(), lock: lock.into() };
+        let identity = PlatformIdentity::Host { machine: "m".into(), boot: boot.into(), lock: lock.into() };
         let port = u16::try_from(id).unwrap();
         let member = Member {
             id: MemberId(id),
@@ -94,27 +140,20 @@ impl World {
             protocols: (1, 1),
             joined: 0,
         };
-        let agreed = Agreed {
-            segments: 4,
-            hash: HASH_RULE.into(),
-            caches: vec![AgreedCache { name: "c".into(), replicas: self.replicas }],
-            timing: Timing::default(),
-        };
-        let store = Arc::new(Map::default());
-        let setup = Setup {
+        let cache = |(i, r): (usize, &Replicas)| AgreedCache { name: format!("c{i}"), replicas: *r };
+        let caches = self.replicas.iter().enumerate().map(cache).collect();
+        let agreed = Agreed { segments: 4, hash: HASH_RULE.into(), caches, timing: Timing::default() };
+        Setup {
             me: member,
             exclusive: true,
             joins: true,
             agreed,
             creates: Some(ClusterUid(7)),
-            formerly: None,
+            formerly,
             limits: Limits::default(),
             seed: id,
             bugs: Bugs::default(),
-        };
-        let core = Core::new(setup, Arc::clone(&store), self.now);
-        let node = Node { core, store, notices: Vec::new(), left: false, superseded: false, down: false };
-        self.nodes.insert(id, node);
+        }
     }
 
     pub(crate) fn view(&self, id: u64) -> Option<Arc<View>> {
@@ -135,11 +174,26 @@ impl World {
         self.cut.clear();
     }
 
+    /// The data connections between two members break and can't be made again; pings go on.
+    pub(crate) fn cut_data(&mut self, one: u64, other: u64) {
+        for (at, peer) in [(one, other), (other, one)] {
+            self.data_cut.insert((at, peer));
+            self.step(at, Event::Unreachable { peer: MemberId(peer), port: Port::Data });
+        }
+    }
+
     pub(crate) fn crash(&mut self, id: u64) {
         self.nodes.get_mut(&id).unwrap().down = true;
         let others: Vec<u64> = self.alive().into_iter().filter(|o| *o != id).collect();
         for other in others {
-            self.step(other, Event::Unreachable { peer: MemberId(id) });
+            self.unreachable(other, id);
+        }
+    }
+
+    /// `at` loses both connections to `peer`, and can't make them again.
+    pub(crate) fn unreachable(&mut self, at: u64, peer: u64) {
+        for port in [Port::Data, Port::FailureDetection] {
+            self.step(at, Event::Unreachable { peer: MemberId(peer), port });
         }
     }
 
@@ -184,6 +238,7 @@ impl World {
                 self.ping(id);
             }
             if self.nodes[&id].core.next_turn(self.now) <= self.now {
+                self.ticks += 1;
                 self.step(id, Event::Tick);
             }
         }
@@ -223,7 +278,8 @@ impl World {
 
     /// Hands a message over, if the link stands and its receiver lives.
     pub(crate) fn pass(&mut self, from: u64, to: u64, envelope: Envelope) {
-        if self.alive().contains(&to) && !self.cut.contains(&(from, to)) {
+        let cut = self.cut.contains(&(from, to)) || self.data_cut.contains(&(from, to));
+        if self.alive().contains(&to) && !cut {
             self.step(to, Event::Message { from: MemberId(from), envelope });
         }
     }
@@ -257,8 +313,9 @@ impl World {
                 }
             }
             Effect::Registry { call, request } => {
-                let answer = self.ask(request);
-                self.step(id, Event::Registry { call, answer });
+                if let Some(answer) = self.ask(id, request) {
+                    self.step(id, Event::Registry { call, answer });
+                }
             }
             Effect::Republish { view, document } => self.republished.push((id, view, document)),
             Effect::Reply { ticket, result } => {
@@ -267,7 +324,7 @@ impl World {
             Effect::PingNow => self.ping(id),
             Effect::Superseded => self.node(id).superseded = true,
             Effect::Left => self.node(id).left = true,
-            Effect::JoinRefused(_) => {}
+            Effect::JoinRefused(why) => self.refused.push((id, why)),
             Effect::Notice(notice) => self.node(id).notices.push(notice),
         }
     }
@@ -276,32 +333,45 @@ impl World {
         self.nodes.get_mut(&id).unwrap()
     }
 
-    fn ask(&mut self, request: RegistryCall) -> RegistryAnswer {
-        if !self.registry_up {
-            return RegistryAnswer::Failed;
+    /// The registry's answer, if one comes.
+    fn ask(&mut self, id: u64, request: RegistryCall) -> Option<RegistryAnswer> {
+        if self.registry_silent.contains(&id) {
+            return None;
+        }
+        if !self.registry_up || self.registry_refuses.contains(&id) {
+            return Some(RegistryAnswer::Failed);
         }
         let (expected, next) = match request {
-            RegistryCall::Read => return RegistryAnswer::Document(self.registry.clone()),
+            RegistryCall::Read => return Some(RegistryAnswer::Document(self.registry.clone())),
             RegistryCall::Create(next) => (None, next),
             RegistryCall::Swap { expected, next } => (Some(expected), next),
         };
         if self.registry.as_ref().map(|d| d.expected()) != expected {
-            return RegistryAnswer::Conflict(self.registry.clone());
+            return Some(RegistryAnswer::Conflict(self.registry.clone()));
         }
         self.swaps.push(Arc::clone(&next));
         self.registry = Some(next);
-        RegistryAnswer::Swapped
+        Some(RegistryAnswer::Swapped)
     }
 
     pub(crate) fn submit(&mut self, id: u64, key: &str, kind: OperationKind) -> u64 {
+        self.submit_to(0, id, key, kind)
+    }
+
+    pub(crate) fn submit_to(&mut self, cache: u16, id: u64, key: &str, kind: OperationKind) -> u64 {
         self.tickets += 1;
         let ticket = self.tickets;
         let operation =
-            Operation { cache: CacheId(0), key: Bytes::copy_from_slice(key.as_bytes()), kind, idempotency: None };
+            Operation { cache: CacheId(cache), key: Bytes::copy_from_slice(key.as_bytes()), kind, idempotency: None };
         let deadline = self.now + Duration::from_secs(5);
         self.step(id, Event::Submit { ticket: Ticket(ticket), operation, deadline });
         self.deliver();
         ticket
+    }
+
+    /// The members of the view that `id` has installed.
+    pub(crate) fn members(&self, id: u64) -> Vec<u64> {
+        self.view(id).iter().flat_map(|v| v.ids()).map(|id| id.0).collect()
     }
 
     pub(crate) fn told(&self, ticket: u64) -> Option<Told> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sidegrid_core::lease::Heard;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
-use sidegrid_core::message::{Envelope, Message, Ping};
+use sidegrid_core::message::{Envelope, Message, Ping, PingStatus};
 use sidegrid_core::{ClusterUid, MemberId, Time, ViewNumber};
 use sidegrid_net::counters::PlaneFigures;
 use sidegrid_net::{
@@ -50,7 +50,13 @@ pub(crate) struct Beat {
 
 impl Heartbeat for Beat {
     fn ping(&self, now: Time) -> Option<Ping> {
-        Some(Ping { view: ViewNumber(7), sent: now.as_nanos(), confirmed_past: ViewNumber(6), echo: None })
+        Some(Ping {
+            view: ViewNumber(7),
+            sent: now.as_nanos(),
+            confirmed_past: ViewNumber(6),
+            status: PingStatus::default(),
+            echo: None,
+        })
     }
 
     fn ping_period(&self) -> Duration {

@@ -25,7 +25,8 @@ impl World {
             }
             self.history.losses.push(Loss { at: self.now, view: new.number.0, group });
             self.stats.losses += 1;
-            let owners = old.owners(group);
+            // Of a vacant group, its last ones.
+            let owners = before.vacant.get(&group).cloned().unwrap_or_else(|| old.owners(group).to_vec());
             if let Some(kept) = owners.iter().find(|id| new.contains(**id)) {
                 let what = format!("group {} starts empty although {kept} held it and stays", group.0);
                 return self.violated("losses", what, None);
