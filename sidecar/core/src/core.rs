@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::data::Data;
 use crate::data::origin::Origin;
 use crate::document::Agreed;
-use crate::event::{Effect, Effects, Event, Notice};
+use crate::event::{Effect, Effects, Event, Notice, Port};
 use crate::gate::Gate;
 use crate::ids::{ClusterUid, GroupId, MemberId};
 use crate::lease::Lease;
@@ -146,6 +146,11 @@ impl<S: Storage> Core<S> {
             }
             Event::Unreachable { peer } => self.membership.on_unreachable(&mut cx, peer),
             Event::Reached { peer } => self.membership.on_reached(&mut cx, peer),
+            Event::Connected { peer, port: Port::Data } => {
+                self.data.on_connected(&mut cx, peer);
+                self.origin.on_connected(&cx, peer);
+            }
+            Event::Connected { port: Port::FailureDetection, .. } => {}
             Event::Registry { call, answer } => return self.membership.on_registry(&mut cx, call, answer),
             Event::Submit { ticket, .. } if self.cut_off(now).is_some() => {
                 let reason = self.cut_off(now).unwrap_or(RefusalReason::NoLease);
@@ -194,6 +199,7 @@ impl<S: Storage> Core<S> {
             | Message::Replicated { .. }
             | Message::Stable(_)
             | Message::Evict(_)
+            | Message::Full(_)
             | Message::Collect { .. }
             | Message::Collected { .. }
             | Message::Pull { .. }
@@ -224,7 +230,7 @@ impl<S: Storage> Core<S> {
         let present: BTreeSet<MemberId> =
             decided.view.ids().filter(|id| self.membership.has_installed(*id, decided.view.number)).collect();
         self.data.install(&mut cx, &decided.view, &present);
-        self.origin.on_view(&cx);
+        self.origin.on_view(&cx, &decided.view);
     }
 
     /// What follows every event: answers to this node's own app, and on a tick what time brings.

@@ -19,6 +19,15 @@ pub struct Ticket(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
+/// The ports of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Port {
+    /// Writes, copies, votes and views.
+    Data,
+    /// Pings and echoes.
+    FailureDetection,
+}
+
 /// Something that happened outside.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -49,6 +58,13 @@ pub enum Event {
     Reached {
         /// The peer.
         peer: MemberId,
+    },
+    /// A connection to the peer stands anew on one of its ports; what was sent on the one before may be lost.
+    Connected {
+        /// The peer.
+        peer: MemberId,
+        /// Which connection.
+        port: Port,
     },
     /// The answer to a registry call.
     Registry {

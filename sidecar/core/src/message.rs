@@ -114,6 +114,9 @@ pub enum Message {
     Stable(Vec<(GroupId, Version)>),
     /// Asks a primary to remove these entries, if their versions still are these: the sender is over its bound.
     Evict(Vec<Eviction>),
+    /// Which caches are so full at the sender that its copies should get no new entries for now; none: none is. Repeated
+    /// while some are.
+    Full(Vec<CacheId>),
 
     // Promotion and transfer
     /// A new primary asks what its owner holds above `above`, and everyone that it has installed the view.

@@ -75,6 +75,15 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
+    /// Bytes of the value that it carries.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            OperationKind::Put { value, .. } => value.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether it only reads.
     #[must_use]
     pub fn is_read(&self) -> bool {

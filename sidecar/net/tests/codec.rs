@@ -237,6 +237,7 @@ fn writes() -> BoxedStrategy<Message> {
         (group(), vec(version(), 0..4)).prop_map(|(group, versions)| Message::Replicated { group, versions }),
         vec((group(), version()), 0..9).prop_map(Message::Stable),
         vec(eviction, 0..4).prop_map(Message::Evict),
+        vec(any::<u16>().prop_map(CacheId), 0..4).prop_map(Message::Full),
     ]
     .boxed()
 }

@@ -1,11 +1,11 @@
 //! A copy that is not the primary: holds what the primary orders, and learns what is stable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Data;
 use super::group::Role;
-use crate::ids::{GroupId, MemberId, Version};
+use crate::ids::{CacheId, GroupId, MemberId, Version};
 use crate::message::{Message, RememberedResult, Write, WriteBody};
 use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
@@ -32,6 +32,7 @@ impl<S: Storage> Data<S> {
             return;
         }
         let mut versions = Vec::with_capacity(writes.len());
+        let caches = caches_of(&writes);
         for write in writes {
             versions.push(write.version);
             let known = self.groups[group.index()].stable.counter;
@@ -39,6 +40,7 @@ impl<S: Storage> Data<S> {
                 self.take_write(cx, group, &write);
             }
         }
+        self.took_in(cx, &caches);
         cx.send(from, Message::Replicated { group, versions });
         self.take_stable(cx, group, stable);
     }
@@ -105,6 +107,11 @@ impl<S: Storage> Data<S> {
         let writes = writes.into_values().collect();
         cx.send(from, Message::Collected { group, above, stable, writes, results });
     }
+}
+
+/// Caches that these writes bring entries into.
+pub(super) fn caches_of(writes: &[Write]) -> BTreeSet<CacheId> {
+    writes.iter().filter(|w| matches!(w.body, WriteBody::Entry { .. })).map(|w| w.cache).collect()
 }
 
 /// A record as it travels.

@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::group::{AppliedWrite, Group, Pending, Waiter};
+use super::group::{AppliedWrite, Group, Pending, Role, Waiter};
+use super::intake::intake_bytes;
 use super::owner::write_of;
 use super::results::ResultLookup;
 use super::transfer::result_bytes;
@@ -167,11 +168,14 @@ impl<S: Storage> Data<S> {
     ) {
         let keyed_full =
             operation.idempotency.is_some() && self.groups[group.index()].results.keyed_full(&cx.limits, cx.now);
-        let reason = self.cannot_order(cx, group).or(keyed_full.then_some(RefusalReason::Overloaded));
+        let window_full = !self.links_admit(cx, group, &operation);
+        let full = (keyed_full || window_full).then_some(RefusalReason::Overloaded);
+        let reason = self.cannot_order(cx, group).or(full);
         if let Some(reason) = reason {
             self.refuse(cx, Some(group), asker, reason);
             return;
         }
+        self.make_room(cx, key.cache, key.key.len() + operation.kind.value_bytes());
         let newest = self.store.peek(group, key).and_then(|r| r.entry);
         let expired = newest.as_ref().is_some_and(|e| e.is_expired(cx.now));
         let current = newest.as_ref().filter(|_| !expired);
@@ -196,10 +200,9 @@ impl<S: Storage> Data<S> {
             }
             Decision::Write { entry, outcome } => {
                 if let Some(entry) = &entry
-                    && current.is_none()
-                    && self.store.is_full(key.cache, key.key.len() + entry.value.len())
+                    && let Some(reason) = self.lacks_room(cx, group, key, entry, newest.as_ref())
                 {
-                    self.refuse(cx, Some(group), asker, RefusalReason::Full);
+                    self.refuse(cx, Some(group), asker, reason);
                     return;
                 }
                 let over_below = self.groups[group.index()].results.known_over(asker.id.origin);
@@ -219,6 +222,14 @@ impl<S: Storage> Data<S> {
         let full = primary.pending.len() >= cx.limits.pending_writes_per_group
             || primary.pending_bytes >= cx.limits.pending_bytes_per_group;
         (full || self.pending_bytes >= cx.limits.pending_bytes).then_some(RefusalReason::Overloaded)
+    }
+
+    /// Whether every copy of the group can be sent this write soon. Removals and what a promotion sends again are ordered
+    /// all the same, and wait for their turn.
+    fn links_admit(&self, cx: &StepContext<'_>, group: GroupId, operation: &Operation) -> bool {
+        let Some(primary) = self.groups[group.index()].primary() else { return true };
+        let bytes = operation.key.len() + operation.kind.value_bytes();
+        primary.replicas.iter().all(|peer| self.links.admits(&cx.limits, *peer, bytes))
     }
 
     /// Orders a write of the group: gives it the next version, applies it here, and sends it to every other copy
@@ -266,34 +277,40 @@ impl<S: Storage> Data<S> {
 
     /// Makes an applied write pending and sends it to every copy.
     pub(super) fn hold(&mut self, cx: &mut StepContext<'_>, group: GroupId, held: AppliedWrite) {
-        let g = &mut self.groups[group.index()];
-        let stable = g.stable;
-        let Some(primary) = g.primary_mut() else { return };
+        let Some(primary) = self.groups[group.index()].primary_mut() else { return };
         let counter = held.version.counter;
         let value_bytes = |e: &Option<StoredEntry>| e.as_ref().map_or(0, |e| e.value.len());
         let results: usize = held.results.iter().map(result_bytes).sum();
-        let bytes = held.key.key.len() + value_bytes(&held.entry) + value_bytes(&held.before) + results;
-        let write = write_of(&held.key, held.version, held.entry.as_ref(), held.results.clone(), cx.now);
-        for &to in &primary.replicas {
-            cx.send(to, Message::Replicate { group, writes: vec![write.clone()], stable });
+        let intake_bytes = intake_bytes(&held.key, held.entry.as_ref());
+        if intake_bytes > 0 {
+            self.intake.ordered(held.key.cache, intake_bytes);
+        }
+        let wire_bytes = held.key.key.len() + value_bytes(&held.entry) + results;
+        let bytes = wire_bytes + value_bytes(&held.before);
+        let replicas = primary.replicas.clone();
+        for &to in &replicas {
+            self.links.add(&cx.limits, to, (group, counter), wire_bytes, cx.now);
         }
         primary.dirty.entry(held.key.clone()).or_default().push_back(counter);
         let pending = Pending {
             version: held.version,
             key: held.key,
-            missing: primary.replicas.clone(),
+            missing: replicas.clone(),
             waiters: held.waiters,
             before: held.before,
             entry: held.entry,
             results: held.results,
             bytes,
-            sent: cx.now,
-            resent: cx.now,
+            intake_bytes,
+            wire_bytes,
             done: false,
         };
         primary.pending.insert(counter, pending);
         primary.pending_bytes += bytes;
         self.pending_bytes += bytes;
+        for to in replicas {
+            self.send_due(cx, to);
+        }
         self.settle(cx, group, Some(counter));
     }
 
@@ -311,8 +328,10 @@ impl<S: Storage> Data<S> {
                 continue;
             };
             pending.missing.retain(|id| *id != from);
+            self.links.acknowledged(&cx.limits, from, (group, version.counter), cx.now);
             self.settle(cx, group, Some(version.counter));
         }
+        self.send_due(cx, from);
     }
 
     /// Releases what has become stable: a write once every copy holds it and its key's earlier writes are released;
@@ -372,6 +391,9 @@ impl<S: Storage> Data<S> {
             }
             let pending = first.remove();
             self.pending_bytes = self.pending_bytes.saturating_sub(pending.bytes);
+            if pending.intake_bytes > 0 {
+                self.intake.settled(pending.key.cache, pending.intake_bytes);
+            }
             primary.pending_bytes = primary.pending_bytes.saturating_sub(pending.bytes);
             stable = Some(pending.version);
         }
@@ -409,52 +431,58 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    /// Sends again what was not acknowledged for a while.
-    pub(super) fn resend_pending(&mut self, cx: &mut StepContext<'_>) {
-        let after = cx.limits.resend * 2;
-        for index in 0..self.groups.len() {
-            self.resend(cx, index, None, after);
+    /// Sends a peer what the window to it has room for.
+    fn send_due(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
+        while let Some((group, counter)) = self.links.take_due(peer, cx.now) {
+            let g = &self.groups[group.index()];
+            let Some(pending) = g.primary().and_then(|p| p.pending.get(&counter)) else { continue };
+            let (version, results) = (pending.version, pending.results.clone());
+            let write = write_of(&pending.key, version, pending.entry.as_ref(), results, cx.now);
+            cx.send(peer, Message::Replicate { group, writes: vec![write], stable: g.stable });
         }
     }
 
-    /// Everything that a member has not acknowledged goes to it at once: it has only now installed this view.
+    pub(super) fn send_all_due(&mut self, cx: &mut StepContext<'_>) {
+        for peer in self.links.waiting() {
+            self.send_due(cx, peer);
+        }
+    }
+
+    /// Sends again what seems lost.
+    pub(super) fn send_lost(&mut self, cx: &mut StepContext<'_>) {
+        self.links.note_lost(&cx.limits, cx.now);
+        self.send_all_due(cx);
+    }
+
+    /// What a member has not acknowledged goes to it: it has only now installed this view.
     pub(crate) fn on_installed(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
+        self.links.begin_again(peer, cx.now);
+        self.send_due(cx, peer);
         for index in 0..self.groups.len() {
             if self.groups[index].primary().is_some() {
-                self.resend(cx, index, Some(peer), std::time::Duration::ZERO);
                 self.after_install_of(cx, index, peer);
             }
         }
     }
 
-    fn resend(&mut self, cx: &mut StepContext<'_>, index: usize, only: Option<MemberId>, after: std::time::Duration) {
-        let group = self.groups[index].id;
-        let stable = self.groups[index].stable;
-        let Some(primary) = self.groups[index].primary_mut() else { return };
-        for pending in primary.pending.values_mut() {
-            if pending.missing.is_empty() || cx.now.since(pending.resent) < after {
-                continue;
-            }
-            if only.is_none() {
-                pending.resent = cx.now;
-            }
-            let write =
-                write_of(&pending.key, pending.version, pending.entry.as_ref(), pending.results.clone(), cx.now);
-            for &to in pending.missing.iter().filter(|id| only.is_none_or(|o| o == **id)) {
-                cx.send(to, Message::Replicate { group, writes: vec![write.clone()], stable });
-            }
-        }
+    /// What was sent on the connection before may be lost.
+    pub(crate) fn on_connected(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
+        self.links.reconnected(peer, cx.now);
+        self.send_due(cx, peer);
+        self.ask_collections_of(cx, peer);
+        self.pull_again_from(cx, peer);
     }
 
     /// Under a new view every copy of it must acknowledge what is pending (W-1).
     pub(super) fn renew_pending(&mut self, cx: &mut StepContext<'_>, index: usize) {
-        let Some(primary) = self.groups[index].primary_mut() else { return };
-        let replicas = primary.replicas.clone();
-        for pending in primary.pending.values_mut() {
-            pending.missing = replicas.clone();
-            pending.sent = cx.now;
+        let group = self.groups[index].id;
+        let Role::Primary(primary) = &mut self.groups[index].role else { return };
+        for (counter, pending) in &mut primary.pending {
+            pending.missing = primary.replicas.clone();
+            for &peer in &pending.missing {
+                self.links.add(&cx.limits, peer, (group, *counter), pending.wire_bytes, cx.now);
+            }
         }
-        self.resend(cx, index, None, std::time::Duration::ZERO);
     }
 
     /// Tells the other copies how far each group is stable.
@@ -477,16 +505,19 @@ impl<S: Storage> Data<S> {
     }
 
     /// Removes an entry in order, if its version still is the one seen, for expiry or eviction (E-1).
-    pub(super) fn remove_in_order(&mut self, cx: &mut StepContext<'_>, removal: &Removal, expired: bool) {
+    /// Gives whether it did.
+    pub(super) fn remove_in_order(&mut self, cx: &mut StepContext<'_>, removal: &Removal, expired: bool) -> bool {
         let group = removal.group;
         let serves = self.serves(group, cx.now) && self.cannot_order(cx, group).is_none();
         let dirty = self.groups[group.index()].primary().is_some_and(|p| p.dirty.contains_key(&removal.key));
         let record = self.store.peek(group, &removal.key);
         let same = record.is_some_and(|r| r.version == removal.version && r.entry.is_some());
-        if serves && !dirty && same {
+        let removes = serves && !dirty && same;
+        if removes {
             self.order_waited(cx, group, &removal.key, None, None, SmallVec::new());
             self.removed(cx, &removal.key, expired);
         }
+        removes
     }
 
     fn removed(&self, cx: &mut StepContext<'_>, key: &CacheKey, expired: bool) {

@@ -3,7 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
 
+mod bounds;
+mod links;
 mod lost_document;
 mod map;
+mod overload;
 mod rules;
 mod world;

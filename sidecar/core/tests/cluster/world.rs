@@ -16,7 +16,8 @@ use sidegrid_core::planted_bug::Bugs;
 use sidegrid_core::view::{Replicas, View};
 use sidegrid_core::{CacheId, ClusterUid, Effect, Event, MemberId, Time, ViewNumber};
 
-use crate::map::Map;
+use crate::links::Links;
+use crate::map::{Bounds, Map};
 
 pub(crate) type Told = Result<Answer, Refusal>;
 
@@ -28,6 +29,12 @@ pub(crate) struct Node {
     pub(crate) superseded: bool,
     /// Neither turns nor answers; its lease is not consulted either.
     pub(crate) down: bool,
+}
+
+impl Node {
+    pub(crate) fn suspected_anybody(&self) -> bool {
+        self.notices.iter().any(|n| matches!(n, Notice::Suspected { .. }))
+    }
 }
 
 /// All nodes, by id.
@@ -45,9 +52,12 @@ pub(crate) struct World {
     /// Messages kept back, for the test to look at or let go.
     pub(crate) kept: Vec<(u64, u64, Envelope)>,
     pub(crate) keep: fn(&Message) -> bool,
+    /// How fast the data links are; each carries what it is given in order.
+    pub(crate) links: Links,
     queue: VecDeque<(u64, u64, Envelope)>,
     replies: BTreeMap<u64, Told>,
     replicas: Replicas,
+    bounds: Bounds,
     tickets: u64,
     started: u64,
 }
@@ -55,6 +65,11 @@ pub(crate) struct World {
 impl World {
     /// A cluster of `size` members that have settled, with one cache.
     pub(crate) fn of(size: u64, replicas: Replicas) -> World {
+        World::bounded(size, replicas, Bounds::default())
+    }
+
+    /// The same with a bounded cache.
+    pub(crate) fn bounded(size: u64, replicas: Replicas, bounds: Bounds) -> World {
         let mut world = World {
             now: Time::from_nanos(1_000_000_000),
             nodes: BTreeMap::new(),
@@ -65,9 +80,11 @@ impl World {
             cut: BTreeSet::new(),
             kept: Vec::new(),
             keep: |_| false,
+            links: Links::default(),
             queue: VecDeque::new(),
             replies: BTreeMap::new(),
             replicas,
+            bounds,
             tickets: 0,
             started: 0,
         };
@@ -100,7 +117,7 @@ impl World {
             caches: vec![AgreedCache { name: "c".into(), replicas: self.replicas }],
             timing: Timing::default(),
         };
-        let store = Arc::new(Map::default());
+        let store = Arc::new(Map::bounded(self.bounds));
         let setup = Setup {
             me: member,
             exclusive: true,
@@ -119,6 +136,12 @@ impl World {
 
     pub(crate) fn view(&self, id: u64) -> Option<Arc<View>> {
         self.nodes[&id].core.snapshot(self.now).view
+    }
+
+    /// The primary of a key, as the first member sees it.
+    pub(crate) fn primary_of(&self, key: &str) -> MemberId {
+        let segment = sidegrid_core::SegmentId::of(key.as_bytes(), 4);
+        self.view(1).and_then(|v| v.primary(sidegrid_core::GroupId::new(0, segment, 4))).unwrap()
     }
 
     pub(crate) fn has_lease(&self, id: u64) -> bool {
@@ -212,6 +235,7 @@ impl World {
     }
 
     fn deliver(&mut self) {
+        self.queue.extend(self.links.arrived(self.now));
         while let Some((from, to, envelope)) = self.queue.pop_front() {
             if (self.keep)(&envelope.message) {
                 self.kept.push((from, to, envelope));
@@ -248,6 +272,7 @@ impl World {
 
     fn carry_out(&mut self, id: u64, effect: Effect) {
         match effect {
+            Effect::Send { to, envelope } if self.links.are_limited() => self.links.push(self.now, id, to.0, envelope),
             Effect::Send { to, envelope } => self.queue.push_back((id, to.0, envelope)),
             Effect::Peers(peers) => {
                 for peer in peers {
