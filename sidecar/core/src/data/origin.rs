@@ -78,6 +78,9 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(4);
 /// Attempts of a read that follow each other without waiting.
 const ASK_ELSEWHERE: u32 = 3;
 const READ_PATIENCE: Duration = Duration::from_millis(20);
+/// What is tried again at a bound, and how often in all: within some 60 ms.
+const SMALL_BYTES: usize = 4 << 10;
+const SMALL_TRIES: u32 = 5;
 const LAST_BACKOFF: Duration = Duration::from_millis(100);
 
 impl Origin {
@@ -226,9 +229,10 @@ impl Origin {
             outgoing.open.retain(|open| *open != (from, view));
         }
         outgoing.last_refusal = refusal.reason;
-        // At a bound the app is told at once: carrying the value there again and again would only add to the load. It
-        // goes on only to learn what became of an attempt whose fate is not known.
-        let at_bound = refusal.reason == RefusalReason::Overloaded && outgoing.open.is_empty();
+        // At a bound the app is told at once, or after a few tries with what is small: carrying a value there again and
+        // again would only add to the load. It goes on only to learn what became of an attempt whose fate is not known.
+        let is_small = outgoing.operation.kind.value_bytes() <= SMALL_BYTES && outgoing.attempts < SMALL_TRIES;
+        let at_bound = refusal.reason == RefusalReason::Overloaded && outgoing.open.is_empty() && !is_small;
         if at_bound || !refusal.reason.is_retryable() {
             let applied = if outgoing.open.is_empty() { refusal.applied } else { Applied::Unknown };
             let ticket = outgoing.ticket;
