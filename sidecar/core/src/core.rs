@@ -200,6 +200,7 @@ impl<S: Storage> Core<S> {
             | Message::Stable(_)
             | Message::Evict(_)
             | Message::Full(_)
+            | Message::StableRequest(_)
             | Message::Collect { .. }
             | Message::Collected { .. }
             | Message::Pull { .. }

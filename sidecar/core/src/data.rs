@@ -21,6 +21,7 @@ pub(crate) mod origin;
 mod owner;
 mod primary;
 mod promotion;
+mod result_budget;
 mod results;
 mod transfer;
 mod upkeep;
@@ -29,6 +30,7 @@ mod window;
 use group::{Group, Role};
 use intake::Intake;
 use links::Links;
+use result_budget::ResultBudget;
 use upkeep::Upkeep;
 
 /// The data half of the core.
@@ -55,6 +57,8 @@ pub(crate) struct Data<S: Storage> {
     next_transfer: u64,
     /// What is under way into each cache.
     intake: Intake,
+    /// What remembered results take.
+    result_budget: ResultBudget,
     /// What is to be removed.
     upkeep: Upkeep,
     resend_at: Time,
@@ -94,6 +98,7 @@ impl<S: Storage> Data<S> {
             filling: BTreeSet::new(),
             next_transfer: 0,
             intake: Intake::default(),
+            result_budget: ResultBudget::default(),
             upkeep: Upkeep::default(),
             resend_at: Time::ZERO,
             reviewed: Time::ZERO,
@@ -137,6 +142,7 @@ impl<S: Storage> Data<S> {
                     self.on_stable(cx, from, group, stable);
                 }
             }
+            Message::StableRequest(groups) => self.on_stable_request(cx, from, &groups),
             Message::Full(caches) => self.on_full(cx, from, caches),
             Message::Evict(evictions) => self.on_evict(cx, evictions),
             Message::Collect { group, above } => self.on_collect(cx, from, group, above),
@@ -240,7 +246,9 @@ impl<S: Storage> Data<S> {
             self.resend_at = cx.now + cx.limits.resend;
             self.resend_promotions(cx);
             self.resend_pulls(cx);
+            self.ask_for_stable(cx);
         }
+        self.prune_results(cx);
         if cx.now >= self.reviewed + cx.limits.tick {
             self.reviewed = cx.now;
             self.review_fullness(cx);
@@ -277,6 +285,7 @@ impl<S: Storage> Data<S> {
             ("recent", sum(|g| g.recent.len())),
             ("tombstones", sum(|g| g.tombstones.len())),
             ("results", sum(|g| g.results.len())),
+            ("result bytes", self.result_bytes()),
             ("pending", self.pending().0),
             ("outstanding", self.links.len()),
         ])

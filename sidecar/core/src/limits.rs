@@ -13,9 +13,7 @@ pub struct Limits {
     pub pending_bytes_per_group: usize,
     /// Bytes of all writes ordered but not stable.
     pub pending_bytes: usize,
-    /// Results of operations with an app's `Idempotency-Key` remembered per group.
-    pub keyed_results_per_group: usize,
-    /// How long each is remembered at least; while that many younger ones are held, a further key is refused.
+    /// How long the result of an operation with an app's `Idempotency-Key` is remembered, at every copy.
     pub keyed_result_life: Duration,
     /// Bytes that may be outstanding to one peer before anything is known of the link: ordered or forwarded, and not
     /// acknowledged; past it a further write is refused as overloaded.
@@ -58,7 +56,6 @@ impl Default for Limits {
             pending_writes_per_group: 4_096,
             pending_bytes_per_group: 4 << 20,
             pending_bytes: 64 << 20,
-            keyed_results_per_group: 4_096,
             keyed_result_life: Duration::from_secs(120),
             window_start_bytes: 2 << 20,
             window_least_bytes: 256 << 10,

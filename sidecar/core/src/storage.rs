@@ -127,6 +127,12 @@ pub trait Storage: Send + Sync + 'static {
     /// How full a cache is now.
     fn fullness_now(&self, cache: CacheId) -> Fullness;
 
+    /// Counts bytes of remembered results in a cache's, or, below zero, no longer.
+    fn charge(&self, cache: CacheId, bytes: i64);
+
+    /// How many bytes of remembered results a cache should take at most.
+    fn results_budget(&self, cache: CacheId) -> u64;
+
     /// By how many entries and bytes a cache may pass its bounds for a moment.
     fn margin(&self, cache: CacheId) -> Margin;
 }

@@ -12,7 +12,7 @@ use crate::slot::Slot;
 pub struct Figures {
     /// Values, expired ones that are not removed yet included.
     pub entries: u64,
-    /// Bytes of keys, values and overhead, tombstones included.
+    /// Bytes of keys, values and overhead, tombstones and remembered results included.
     pub bytes: u64,
     /// Tombstones.
     pub tombstones: u64,
@@ -26,6 +26,8 @@ pub(crate) struct Account {
     entry_bytes: AtomicU64,
     tombstones: AtomicU64,
     tombstone_bytes: AtomicU64,
+    /// Bytes of remembered results.
+    result_bytes: AtomicU64,
 }
 
 /// What one record is counted as.
@@ -73,7 +75,7 @@ impl Account {
             most.is_some_and(|most| load(held) > most.saturating_add(leaving))
         };
         over(&self.entries, leaving, self.bounds.max_entries)
-            || over(&self.entry_bytes, leaving_bytes, self.bounds.max_bytes)
+            || over(&self.entry_bytes, leaving_bytes, self.bounds.max_bytes.map(|most| self.without_results(most)))
     }
 
     /// Whether a new entry of this many bytes (key and value) has no room: never, in a cache that evicts, unless it
@@ -98,6 +100,25 @@ impl Account {
         self.fullness_with(0, 0, 0)
     }
 
+    /// Counts bytes of remembered results, or, below zero, no longer.
+    pub(crate) fn charge(&self, bytes: i64) {
+        if bytes >= 0 {
+            self.result_bytes.fetch_add(bytes.unsigned_abs(), Ordering::Relaxed);
+        } else {
+            self.result_bytes.fetch_sub(bytes.unsigned_abs(), Ordering::Relaxed);
+        }
+    }
+
+    /// How many bytes of remembered results there should be at most.
+    pub(crate) fn results_budget(&self) -> u64 {
+        self.bounds.results_budget()
+    }
+
+    /// What a bound on bytes leaves for entries: results take at most half of it away.
+    fn without_results(&self, most: u64) -> u64 {
+        most - load(&self.result_bytes).min(most / 2)
+    }
+
     fn with_overhead(&self, key_and_value_bytes: usize) -> u64 {
         (key_and_value_bytes + self.bounds.overhead()) as u64
     }
@@ -110,9 +131,9 @@ impl Account {
         let rejects = self.bounds.when_full == WhenFull::Reject;
         let tombstones = if rejects { load(&self.tombstone_bytes) } else { 0 };
         let grows = bytes.saturating_sub(replaced);
+        let most_bytes = self.bounds.max_bytes.map(|most| self.without_results(most));
         let of_entries = fullness_of(load(&self.entries), entries, self.bounds.max_entries, margin.entries, rejects);
-        let of_bytes =
-            fullness_of(load(&self.entry_bytes) + tombstones, grows, self.bounds.max_bytes, margin.bytes, rejects);
+        let of_bytes = fullness_of(load(&self.entry_bytes) + tombstones, grows, most_bytes, margin.bytes, rejects);
         of_entries.max(of_bytes)
     }
 
@@ -124,7 +145,7 @@ impl Account {
     pub(crate) fn figures(&self) -> Figures {
         Figures {
             entries: load(&self.entries),
-            bytes: load(&self.entry_bytes) + load(&self.tombstone_bytes),
+            bytes: load(&self.entry_bytes) + load(&self.tombstone_bytes) + load(&self.result_bytes),
             tombstones: load(&self.tombstones),
         }
     }

@@ -61,6 +61,13 @@ const INDEX: usize = 8;
 const DEADLINE: usize = 6;
 
 impl CacheBounds {
+    /// How many bytes of results of operations with an `Idempotency-Key` are remembered at most, or, where that keeps one
+    /// key from using it up for others, twice as many: a quarter of the bound on bytes, or 64 MiB without one.
+    #[must_use]
+    pub fn results_budget(&self) -> u64 {
+        self.max_bytes.map_or(64 << 20, |most| (most / 4).min(64 << 20))
+    }
+
     /// By how much the bounds may be passed while evictions follow what comes in: a tenth; of bounds so small that a few
     /// values make that up, a quarter, up to 64 entries and 4 MiB.
     #[must_use]

@@ -304,6 +304,16 @@ impl Storage for Store {
         self.caches.get(usize::from(cache.0)).map_or(Fullness::Within, |cache| cache.account.fullness_now())
     }
 
+    fn charge(&self, cache: CacheId, bytes: i64) {
+        if let Some(cache) = self.caches.get(usize::from(cache.0)) {
+            cache.account.charge(bytes);
+        }
+    }
+
+    fn results_budget(&self, cache: CacheId) -> u64 {
+        self.caches.get(usize::from(cache.0)).map_or(0, |cache| cache.account.results_budget())
+    }
+
     fn margin(&self, cache: CacheId) -> Margin {
         self.caches.get(usize::from(cache.0)).map_or_else(Margin::default, |cache| cache.account.margin())
     }

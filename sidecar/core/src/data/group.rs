@@ -28,6 +28,8 @@ pub(super) struct Group {
     /// Stable tombstones not forgotten yet.
     pub(super) tombstones: BTreeMap<u64, (Version, CacheKey)>,
     pub(super) results: Results,
+    /// The watermark at the last look for writes that nobody called stable.
+    pub(super) looked_at: u64,
     /// The view in which the copy held here last started empty.
     pub(super) empty_since: ViewNumber,
     /// The view in which the primary that this copy follows took the role.
@@ -160,6 +162,7 @@ impl Group {
             recent: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             results: Results::default(),
+            looked_at: 0,
             empty_since: ViewNumber::NONE,
             primary_since: ViewNumber::NONE,
         }
@@ -167,6 +170,7 @@ impl Group {
 
     /// Forgets everything: the copy starts again from nothing.
     pub(super) fn reset(&mut self) {
+        assert!(self.results.bytes_are_none(), "results that are counted would be lost");
         *self = Group::new(self.id);
     }
 

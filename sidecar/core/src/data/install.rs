@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::Data;
 use super::group::{Primary, Role};
+use super::results::Results;
 use super::transfer::Filling;
 use crate::ids::{GroupId, MemberId};
 use crate::planted_bug::Bug;
@@ -83,6 +84,7 @@ impl<S: Storage> Data<S> {
         if self.groups[index].holds_copy() {
             self.store.clear(group);
         }
+        self.with_results(group, Results::clear);
         self.groups[index].reset();
         self.filling.remove(&group);
     }

@@ -72,6 +72,8 @@ struct Outgoing {
     retry_at: Time,
     backoff: Duration,
     share: Option<Share>,
+    /// When the app asked.
+    asked_at: Time,
 }
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(4);
@@ -130,6 +132,7 @@ impl Origin {
             retry_at: cx.now,
             backoff: FIRST_BACKOFF,
             share: None,
+            asked_at: cx.now,
         };
         if let Some(to) = data.view.as_ref().and_then(|v| v.primary(group)).filter(|to| *to != cx.me)
             && !outgoing.operation.kind.is_read()
@@ -177,7 +180,10 @@ impl Origin {
         if write && !outgoing.open.contains(&(target, cx.view)) {
             outgoing.open.push((target, cx.view));
         }
-        let operation = outgoing.operation.clone();
+        let mut operation = outgoing.operation.clone();
+        if let Some(age) = operation.idempotency.as_mut().and_then(|i| i.age.as_mut()) {
+            *age += cx.now.since(outgoing.asked_at);
+        }
         if target == cx.me {
             data.admit(cx, target, id, attempt, over_below, operation);
         } else {
@@ -232,7 +238,11 @@ impl Origin {
         // At a bound the app is told at once, or after a few tries with what is small: carrying a value there again and
         // again would only add to the load. It goes on only to learn what became of an attempt whose fate is not known.
         let is_small = outgoing.operation.kind.value_bytes() <= SMALL_BYTES && outgoing.attempts < SMALL_TRIES;
-        let at_bound = refusal.reason == RefusalReason::Overloaded && outgoing.open.is_empty() && !is_small;
+        let is_full = match refusal.reason {
+            RefusalReason::Overloaded => !is_small,
+            reason => reason == RefusalReason::ResultsFull,
+        };
+        let at_bound = is_full && outgoing.open.is_empty();
         if at_bound || !refusal.reason.is_retryable() {
             let applied = if outgoing.open.is_empty() { refusal.applied } else { Applied::Unknown };
             let ticket = outgoing.ticket;

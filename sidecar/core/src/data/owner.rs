@@ -59,7 +59,7 @@ impl<S: Storage> Data<S> {
             g.counter = g.counter.max(write.version.counter);
         }
         for result in &write.results {
-            self.groups[group.index()].results.applied(result, &cx.limits, cx.now);
+            self.with_results(group, |results| results.applied(result, &cx.limits, cx.now));
         }
     }
 
@@ -73,6 +73,31 @@ impl<S: Storage> Data<S> {
         self.advance_stable(group, stable);
         if cx.bug(Bug::NoTombstones) {
             self.forget_tombstones_at_once(group);
+        }
+    }
+
+    /// Asks again how far groups are stable, where that was not heard since the last look although writes wait for it.
+    pub(super) fn ask_for_stable(&mut self, cx: &mut StepContext<'_>) {
+        let Some(view) = self.view.clone() else { return };
+        let mut asked: BTreeMap<MemberId, Vec<GroupId>> = BTreeMap::new();
+        for g in self.groups.iter_mut().filter(|g| matches!(g.role, Role::Owner | Role::Incoming(_))) {
+            let stands = g.looked_at == g.stable.counter && !g.recent.is_empty();
+            g.looked_at = g.stable.counter;
+            if let Some(primary) = view.primary(g.id).filter(|id| stands && *id != cx.me) {
+                asked.entry(primary).or_default().push(g.id);
+            }
+        }
+        for (primary, groups) in asked {
+            cx.send(primary, Message::StableRequest(groups));
+        }
+    }
+
+    /// A copy was not told how far groups led here are stable, or its word was lost.
+    pub(super) fn on_stable_request(&self, cx: &mut StepContext<'_>, from: MemberId, groups: &[GroupId]) {
+        let led = groups.iter().filter_map(|id| self.group(*id)).filter(|g| g.is_serving());
+        let marks: Vec<(GroupId, Version)> = led.map(|g| (g.id, g.stable)).collect();
+        if !marks.is_empty() {
+            cx.send(from, Message::Stable(marks));
         }
     }
 
@@ -94,7 +119,7 @@ impl<S: Storage> Data<S> {
             _ => (Version::ZERO, Vec::new()),
         };
         let results = match g.role {
-            Role::Owner => g.results.above(above.counter),
+            Role::Owner => g.results.above(above.counter, cx.now),
             _ => Vec::new(),
         };
         let mut writes: BTreeMap<CacheKey, Write> = BTreeMap::new();

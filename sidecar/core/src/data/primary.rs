@@ -11,8 +11,8 @@ use super::{Asker, Data};
 use crate::evaluate::{Decision, decide};
 use crate::event::Notice;
 use crate::ids::{GroupId, MemberId, Version};
-use crate::message::{Message, RememberedResult};
-use crate::operation::{Applied, Operation, OperationId, OperationKind, Outcome, Refusal, RefusalReason};
+use crate::message::{Message, RememberedKey, RememberedResult};
+use crate::operation::{Applied, Idempotency, Operation, OperationId, OperationKind, Outcome, Refusal, RefusalReason};
 use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Removal, Storage, StoredEntry};
@@ -47,23 +47,34 @@ impl<S: Storage> Data<S> {
             }
             Some(_) => {}
         }
-        self.groups[group.index()].results.over_below(id.origin, over_below);
-        match self.known(group, asker, operation.idempotency, cx.bug(Bug::RetriesApplyAgain)) {
+        self.with_results(group, |results| results.over_below(id.origin, over_below, cx.now));
+        match self.known(cx, group, asker, operation.idempotency) {
             ResultLookup::New => self.admit_write(cx, group, asker, &key, operation),
             ResultLookup::Pending(counter, outcome) => self.join_waiters(group, counter, asker, outcome),
             ResultLookup::Applied(outcome) | ResultLookup::Decided(outcome) => self.release(cx, group, asker, outcome),
             ResultLookup::Refused => self.refuse(cx, None, asker, RefusalReason::Rebalancing),
             ResultLookup::Over => self.refuse(cx, None, asker, RefusalReason::UnknownOperation),
+            ResultLookup::Mismatch => self.refuse(cx, None, asker, RefusalReason::IdempotencyMismatch),
+            ResultLookup::Forgotten => {
+                let refusal = Refusal { reason: RefusalReason::UnknownOperation, applied: Applied::Unknown };
+                self.conclude(cx, asker, Err(refusal));
+            }
         }
     }
 
-    fn known(&self, group: GroupId, asker: Asker, idempotency: Option<u128>, forgetful: bool) -> ResultLookup {
+    fn known(
+        &self,
+        cx: &StepContext<'_>,
+        group: GroupId,
+        asker: Asker,
+        idempotency: Option<Idempotency>,
+    ) -> ResultLookup {
         let group = &self.groups[group.index()];
         let is_pending = |counter| group.primary().is_some_and(|p| p.pending.get(&counter).is_some_and(|w| !w.done));
-        if forgetful {
+        if cx.bug(Bug::RetriesApplyAgain) {
             return ResultLookup::New;
         }
-        group.results.look_up(asker.id, asker.attempt, idempotency, is_pending)
+        group.results.look_up(asker.id, asker.attempt, idempotency, cx.limits.keyed_result_life, is_pending)
     }
 
     /// A repeated attempt of a pending operation is answered with the first one's result; each asker once.
@@ -81,7 +92,7 @@ impl<S: Storage> Data<S> {
 
     fn refuse(&mut self, cx: &mut StepContext<'_>, group: Option<GroupId>, asker: Asker, reason: RefusalReason) {
         if let Some(group) = group {
-            self.groups[group.index()].results.refused(asker.id, asker.attempt);
+            self.with_results(group, |results| results.refused(asker.id, asker.attempt, cx.now));
         }
         self.conclude(cx, asker, Err(Refusal { reason, applied: Applied::No }));
     }
@@ -166,11 +177,10 @@ impl<S: Storage> Data<S> {
         key: &CacheKey,
         operation: Operation,
     ) {
-        let keyed_full =
-            operation.idempotency.is_some() && self.groups[group.index()].results.keyed_full(&cx.limits, cx.now);
-        let window_full = !self.links_admit(cx, group, &operation);
-        let full = (keyed_full || window_full).then_some(RefusalReason::Overloaded);
-        let reason = self.cannot_order(cx, group).or(full);
+        let window_full = (!self.links_admit(cx, group, &operation)).then_some(RefusalReason::Overloaded);
+        let results_full = operation.idempotency.is_some() && self.results_are_full(group, key, hash_of(key));
+        let results_full = results_full.then_some(RefusalReason::ResultsFull);
+        let reason = self.cannot_order(cx, group).or(results_full).or(window_full);
         if let Some(reason) = reason {
             self.refuse(cx, Some(group), asker, reason);
             return;
@@ -185,7 +195,7 @@ impl<S: Storage> Data<S> {
                 let dirty = self.groups[group.index()].primary().and_then(|p| p.dirty.get(key));
                 let last = dirty.and_then(|chain| chain.back().copied());
                 let on = if expired { version.counter } else { last.unwrap_or(0) };
-                self.groups[group.index()].results.decided(asker.id, on, &outcome);
+                self.with_results(group, |results| results.decided(asker.id, on, &outcome, cx.now));
                 match last {
                     // "Absent" rests on the removal, also where what has expired is not stable itself: a copy that got
                     // it late goes on showing it until the removal is there (E-2).
@@ -259,7 +269,7 @@ impl<S: Storage> Data<S> {
         let before = self.store.peek(group, key).and_then(|r| r.entry);
         self.apply(group, key, version, entry.clone());
         if let Some(result) = &result {
-            self.groups[group.index()].results.applied(result, &cx.limits, cx.now);
+            self.with_results(group, |results| results.applied(result, &cx.limits, cx.now));
         }
         // Who holds this write and not an earlier pending one of its key must know that one's result all the same.
         let mut results = self.covered_results(group, key);
@@ -533,5 +543,17 @@ fn remembered(
     outcome: &Outcome,
 ) -> RememberedResult {
     debug_assert!(!matches!(operation.kind, OperationKind::Get));
-    RememberedResult { id, idempotency: operation.idempotency, over_below, version, outcome: outcome.clone() }
+    let entry = hash_of_key(&operation.key);
+    let idempotency = operation.idempotency.map(|i| RememberedKey { key: i.key, fingerprint: i.fingerprint, entry });
+    let (cache, age) = (operation.cache, std::time::Duration::ZERO);
+    RememberedResult { id, cache, idempotency, age, over_below, version, outcome: outcome.clone() }
+}
+
+fn hash_of(key: &CacheKey) -> u64 {
+    hash_of_key(&key.key)
+}
+
+/// Tells the entries of a cache apart, for their shares of its budget of results.
+fn hash_of_key(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
 }

@@ -140,7 +140,7 @@ impl<S: Storage> Data<S> {
             }
         }
         for result in results.values() {
-            self.groups[group.index()].results.applied(result, &cx.limits, cx.now);
+            self.with_results(group, |results| results.applied(result, &cx.limits, cx.now));
         }
         self.resend_recent(cx, group);
     }
@@ -150,7 +150,7 @@ impl<S: Storage> Data<S> {
     fn resend_recent(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
         let g = &self.groups[group.index()];
         let mut results: BTreeMap<u64, RememberedResult> =
-            g.results.above(g.stable.counter).into_iter().map(|r| (r.version.counter, r)).collect();
+            g.results.above(g.stable.counter, cx.now).into_iter().map(|r| (r.version.counter, r)).collect();
         let mut writes: Vec<AppliedWrite> = Vec::new();
         for (counter, (version, key)) in &g.recent {
             let Some(record) = self.store.peek(group, key).filter(|r| r.version == *version) else { continue };

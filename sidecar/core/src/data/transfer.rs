@@ -3,10 +3,10 @@
 use super::Data;
 use super::group::{Retry, Role};
 use super::owner::{caches_of, write_of};
+use super::results::value_bytes;
 use crate::event::Notice;
 use crate::ids::{GroupId, MemberId, Version, ViewNumber};
 use crate::message::{Message, RememberedResult, Write, WriteBody};
-use crate::operation::Outcome;
 use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Storage};
 
@@ -181,7 +181,7 @@ impl<S: Storage> Data<S> {
         }
         let mut carried = Vec::new();
         if at >= sending.keys.len() {
-            let all = sending.results.get_or_insert_with(|| results.up_to(stable.counter));
+            let all = sending.results.get_or_insert_with(|| results.up_to(stable.counter, cx.now));
             for result in &all[at - sending.keys.len()..] {
                 if bytes >= cx.limits.transfer_chunk_bytes || at >= most {
                     break;
@@ -216,15 +216,16 @@ impl<S: Storage> Data<S> {
             self.take_write(cx, group, write);
         }
         self.took_in(cx, &caches_of(&got.writes));
-        let g = &mut self.groups[group.index()];
-        for result in &got.results {
-            g.results.applied(result, &cx.limits, cx.now);
-        }
+        self.with_results(group, |results| {
+            for result in &got.results {
+                results.applied(result, &cx.limits, cx.now);
+            }
+        });
         if !got.last {
             self.pull(cx, group);
             return;
         }
-        if let Role::Incoming(filling) = &mut g.role {
+        if let Role::Incoming(filling) = &mut self.groups[group.index()].role {
             filling.complete = true;
             cx.notice(Notice::Transferred { group, records: filling.records, bytes: filling.bytes });
         }
@@ -247,11 +248,7 @@ impl<S: Storage> Data<S> {
 
 /// About how many bytes a result takes in a message.
 pub(super) fn result_bytes(result: &RememberedResult) -> usize {
-    let previous = match &result.outcome {
-        Outcome::Stored { previous, .. } | Outcome::Deleted { previous } => previous.as_ref(),
-        _ => None,
-    };
-    64 + previous.map_or(0, |p| p.value.len())
+    96 + value_bytes(&result.outcome)
 }
 
 fn value_len(write: &Write) -> usize {

@@ -8,5 +8,6 @@ mod links;
 mod lost_document;
 mod map;
 mod overload;
+mod retries;
 mod rules;
 mod world;

@@ -11,7 +11,7 @@ use sidegrid_core::event::{Notice, RegistryAnswer, RegistryCall, Ticket};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::message::{Envelope, Message, Ping};
-use sidegrid_core::operation::{Answer, Condition, Operation, OperationKind, Outcome, Refusal};
+use sidegrid_core::operation::{Answer, Condition, Idempotency, Operation, OperationKind, Outcome, Refusal};
 use sidegrid_core::planted_bug::Bugs;
 use sidegrid_core::view::{Replicas, View};
 use sidegrid_core::{CacheId, ClusterUid, Effect, Event, MemberId, Time, ViewNumber};
@@ -58,6 +58,7 @@ pub(crate) struct World {
     replies: BTreeMap<u64, Told>,
     replicas: Replicas,
     bounds: Bounds,
+    limits: Limits,
     tickets: u64,
     started: u64,
 }
@@ -65,11 +66,20 @@ pub(crate) struct World {
 impl World {
     /// A cluster of `size` members that have settled, with one cache.
     pub(crate) fn of(size: u64, replicas: Replicas) -> World {
-        World::bounded(size, replicas, Bounds::default())
+        World::made(size, replicas, Bounds::default(), Limits::default())
     }
 
     /// The same with a bounded cache.
     pub(crate) fn bounded(size: u64, replicas: Replicas, bounds: Bounds) -> World {
+        World::made(size, replicas, bounds, Limits::default())
+    }
+
+    /// The same with other limits.
+    pub(crate) fn limited(size: u64, replicas: Replicas, limits: Limits) -> World {
+        World::made(size, replicas, Bounds::default(), limits)
+    }
+
+    fn made(size: u64, replicas: Replicas, bounds: Bounds, limits: Limits) -> World {
         let mut world = World {
             now: Time::from_nanos(1_000_000_000),
             nodes: BTreeMap::new(),
@@ -85,6 +95,7 @@ impl World {
             replies: BTreeMap::new(),
             replicas,
             bounds,
+            limits,
             tickets: 0,
             started: 0,
         };
@@ -125,7 +136,7 @@ impl World {
             agreed,
             creates: Some(ClusterUid(7)),
             formerly: None,
-            limits: Limits::default(),
+            limits: self.limits,
             seed: id,
             bugs: Bugs::default(),
         };
@@ -319,10 +330,19 @@ impl World {
     }
 
     pub(crate) fn submit(&mut self, id: u64, key: &str, kind: OperationKind) -> u64 {
+        self.submit_with(id, key, kind, None)
+    }
+
+    pub(crate) fn submit_with(
+        &mut self,
+        id: u64,
+        key: &str,
+        kind: OperationKind,
+        idempotency: Option<Idempotency>,
+    ) -> u64 {
         self.tickets += 1;
         let ticket = self.tickets;
-        let operation =
-            Operation { cache: CacheId(0), key: Bytes::copy_from_slice(key.as_bytes()), kind, idempotency: None };
+        let operation = Operation { cache: CacheId(0), key: Bytes::copy_from_slice(key.as_bytes()), kind, idempotency };
         let deadline = self.now + Duration::from_secs(5);
         self.step(id, Event::Submit { ticket: Ticket(ticket), operation, deadline });
         self.deliver();
