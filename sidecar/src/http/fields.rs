@@ -115,7 +115,7 @@ impl<'a> Fields<'a> {
         for part in [cache.as_bytes(), b"\0", bytes, b"\0", key] {
             hash.update(part);
         }
-        let now = Duration::from_nanos(sidegrid_net::calendar_nanos());
+        let now = Duration::from_nanos(sidegrid_net::clock::calendar_nanos());
         let age = made_at(bytes).map(|made| now.saturating_sub(made));
         Ok(Some(Idempotency::new(hash.digest128(), kind, age)))
     }
