@@ -19,9 +19,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
+use sidegrid_core::document::{Document, Expected};
 use sidegrid_core::recovery::Observed;
 use sidegrid_core::{Time, ViewNumber};
-use sidegrid_core::document::{Document, Expected};
 use sidegrid_registry::{DocumentCodecError, Swap, check_swap, decode, encode};
 use tokio::time::Instant;
 

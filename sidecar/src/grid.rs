@@ -11,7 +11,9 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use sidegrid_core::gate::{Gate, GateRead};
-use sidegrid_core::operation::{Answer, Applied, Operation, OperationKind, Outcome, Refusal, RefusalReason};
+use sidegrid_core::operation::{
+    Answer, Applied, Idempotency, Operation, OperationKind, Outcome, Refusal, RefusalReason,
+};
 use sidegrid_core::snapshot::{GroupCounts, Participation, Snapshot};
 use sidegrid_core::storage::CacheKey;
 use sidegrid_core::{CacheId, GroupId, MemberId, SegmentId};
@@ -159,7 +161,7 @@ impl Grid {
         cache: &CacheHandle,
         key: Bytes,
         kind: OperationKind,
-        idempotency: Option<u128>,
+        idempotency: Option<Idempotency>,
         deadline: Duration,
     ) -> Result<Answer, Refusal> {
         let result = match self.execute_here(cache, &key, &kind, idempotency) {
@@ -179,7 +181,7 @@ impl Grid {
         cache: &CacheHandle,
         key: &Bytes,
         kind: &OperationKind,
-        idempotency: Option<u128>,
+        idempotency: Option<Idempotency>,
     ) -> Option<Result<Answer, Refusal>> {
         let here = |outcome| Answer { outcome, owner: self.member_id(), hops: 0 };
         if let Some(local) = &cache.local {
@@ -213,7 +215,7 @@ impl Grid {
         cache: &CacheHandle,
         key: Bytes,
         kind: OperationKind,
-        idempotency: Option<u128>,
+        idempotency: Option<Idempotency>,
         deadline: Duration,
     ) -> Result<Answer, Refusal> {
         let Some(clustered) = &cache.clustered else { return refuse(RefusalReason::NoOwner, Applied::No) };

@@ -174,7 +174,13 @@ impl<S: Storage> Core<S> {
                 }
             }
             Event::Unreachable { peer, port } => self.membership.on_unreachable(&mut cx, peer, port),
-            Event::Connected { peer, port } => self.membership.on_connected(peer, port),
+            Event::Connected { peer, port } => {
+                self.membership.on_connected(peer, port);
+                if port == Port::Data {
+                    self.data.on_connected(&mut cx, peer);
+                    self.origin.on_connected(&cx, peer);
+                }
+            }
             Event::Reached { peer } => self.membership.on_reached(&mut cx, peer),
             Event::Registry { call, answer } => return self.membership.on_registry(&mut cx, call, answer),
             Event::Submit { ticket, .. } if self.cut_off(now).is_some() => {
@@ -224,6 +230,8 @@ impl<S: Storage> Core<S> {
             | Message::Replicated { .. }
             | Message::Stable(_)
             | Message::Evict(_)
+            | Message::Full(_)
+            | Message::StableRequest(_)
             | Message::Collect { .. }
             | Message::Collected { .. }
             | Message::Pull { .. }
@@ -255,7 +263,7 @@ impl<S: Storage> Core<S> {
             decided.view.ids().filter(|id| self.membership.has_installed(*id, decided.view.number)).collect();
         self.data.install(&mut cx, &decided.view, &present);
         self.membership.still_kept(self.data.kept());
-        self.origin.on_view(&cx);
+        self.origin.on_view(&cx, &decided.view);
     }
 
     /// What follows every event: answers to this node's own app, and on a tick what time brings.

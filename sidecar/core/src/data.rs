@@ -15,17 +15,25 @@ use crate::view::{Replicas, View};
 
 mod group;
 mod install;
+mod intake;
 mod kept;
+mod links;
 pub(crate) mod origin;
 mod owner;
 mod primary;
 mod promotion;
+mod result_budget;
 mod results;
 mod transfer;
 mod upkeep;
+mod window;
 
 use group::{Group, Role};
+use intake::Intake;
 pub use kept::Kept;
+use links::Links;
+use result_budget::ResultBudget;
+use upkeep::Upkeep;
 
 /// The data half of the core.
 #[derive(Debug)]
@@ -37,6 +45,8 @@ pub(crate) struct Data<S: Storage> {
     cache_class: Vec<usize>,
     view: Option<Arc<View>>,
     groups: Vec<Group>,
+    /// What is outstanding to the other copies of the groups led here.
+    links: Links,
     /// Bytes of all pending writes.
     pending_bytes: usize,
     /// Groups whose watermark moved and whose other copies were not told yet.
@@ -47,8 +57,14 @@ pub(crate) struct Data<S: Storage> {
     /// Groups whose transfer to this node runs.
     filling: BTreeSet<GroupId>,
     next_transfer: u64,
-    upkeep_at: Time,
+    /// What is under way into each cache.
+    intake: Intake,
+    /// What remembered results take.
+    result_budget: ResultBudget,
+    /// What is to be removed.
+    upkeep: Upkeep,
     resend_at: Time,
+    reviewed: Time,
 }
 
 /// Who is to be told of an operation's result.
@@ -76,14 +92,18 @@ impl<S: Storage> Data<S> {
             cache_class: caches.iter().map(class_of).collect(),
             view: None,
             groups: (0..count).map(|i| Group::new(GroupId(u32::try_from(i).unwrap_or(u32::MAX)))).collect(),
+            links: Links::default(),
             pending_bytes: 0,
             stable_due: BTreeSet::new(),
             stable_at: None,
             answers: Vec::new(),
             filling: BTreeSet::new(),
             next_transfer: 0,
-            upkeep_at: Time::ZERO,
+            intake: Intake::default(),
+            result_budget: ResultBudget::default(),
+            upkeep: Upkeep::default(),
             resend_at: Time::ZERO,
+            reviewed: Time::ZERO,
         }
     }
 
@@ -124,6 +144,8 @@ impl<S: Storage> Data<S> {
                     self.on_stable(cx, from, group, stable);
                 }
             }
+            Message::StableRequest(groups) => self.on_stable_request(cx, from, &groups),
+            Message::Full(caches) => self.on_full(cx, from, caches),
             Message::Evict(evictions) => self.on_evict(cx, evictions),
             Message::Collect { group, above } => self.on_collect(cx, from, group, above),
             Message::Collected { group, above, stable, writes, results } => {
@@ -170,6 +192,10 @@ impl<S: Storage> Data<S> {
     /// Puts a record above the watermark into the store and keeps track of it.
     fn apply(&mut self, group: GroupId, key: &CacheKey, version: Version, entry: Option<StoredEntry>) {
         let tombstone = entry.is_none();
+        let deadline = entry.as_ref().and_then(|entry| entry.deadline);
+        if let Some(deadline) = deadline.filter(|_| matches!(self.groups[group.index()].role, Role::Primary(_))) {
+            self.upkeep.expires(group, deadline);
+        }
         self.store.put(group, key, Record { version, entry });
         let g = &mut self.groups[group.index()];
         g.counter = g.counter.max(version.counter);
@@ -217,20 +243,26 @@ impl<S: Storage> Data<S> {
     pub(crate) fn on_tick(&mut self, cx: &mut StepContext<'_>) {
         self.tell_stable(cx);
         self.release_parked(cx);
+        self.send_lost(cx);
         if cx.now >= self.resend_at {
             self.resend_at = cx.now + cx.limits.resend;
             self.resend_promotions(cx);
-            self.resend_pending(cx);
             self.resend_pulls(cx);
+            self.ask_for_stable(cx);
         }
-        if cx.now >= self.upkeep_at {
-            self.upkeep_at = cx.now + cx.limits.resend;
+        self.prune_results(cx);
+        if cx.now >= self.reviewed + cx.limits.tick {
+            self.reviewed = cx.now;
+            self.review_fullness(cx);
+            self.upkeep.soon(cx.now);
+        }
+        if self.upkeep.next_turn().is_some_and(|at| at <= cx.now) {
             self.order_removals(cx);
         }
     }
 
     pub(crate) fn next_turn(&self) -> Option<Time> {
-        self.stable_at
+        self.stable_at.into_iter().chain(self.upkeep.next_turn()).min()
     }
 
     /// Whether nothing is under way that time alone moves on, but for what [`Data::next_turn`] says.
@@ -239,16 +271,13 @@ impl<S: Storage> Data<S> {
     }
 
     /// Members that have not acknowledged a replication for `data_suspect`.
+    /// Members that acknowledged nothing at all for `limit` while something was outstanding there: no progress. A slow link
+    /// is not one of them, however long its oldest write waits.
     pub(crate) fn stuck(&self, now: Time, limit: std::time::Duration) -> BTreeSet<MemberId> {
-        let mut stuck = BTreeSet::new();
-        for primary in self.groups.iter().filter_map(Group::primary) {
-            for pending in primary.pending.values().filter(|p| now.since(p.sent) >= limit) {
-                stuck.extend(pending.missing.iter().copied());
-            }
-            if primary.waits_since.is_some_and(|at| now.since(at) >= limit) {
-                stuck.extend(primary.awaited());
-            }
-        }
+        let mut stuck: BTreeSet<MemberId> = self.links.stuck(now, limit).collect();
+        let waits = |p: &&group::Primary| p.waits_since.is_some_and(|at| now.since(at) >= limit);
+        let awaited = self.groups.iter().filter_map(Group::primary).filter(waits).flat_map(group::Primary::awaited);
+        stuck.extend(awaited.filter(|peer| now.since(self.links.last_progress(*peer)) >= limit));
         stuck
     }
 
@@ -264,7 +293,9 @@ impl<S: Storage> Data<S> {
             ("recent", sum(|g| g.recent.len())),
             ("tombstones", sum(|g| g.tombstones.len())),
             ("results", sum(|g| g.results.len())),
+            ("result bytes", self.result_bytes()),
             ("pending", self.pending().0),
+            ("outstanding", self.links.len()),
         ])
     }
 }

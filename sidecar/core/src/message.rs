@@ -115,8 +115,13 @@ pub enum Message {
     },
     /// Everything up to these versions is stable.
     Stable(Vec<(GroupId, Version)>),
+    /// Asks the primary of these groups how far they are stable: the sender holds writes of which it was not told.
+    StableRequest(Vec<GroupId>),
     /// Asks a primary to remove these entries, if their versions still are these: the sender is over its bound.
     Evict(Vec<Eviction>),
+    /// Which caches are so full at the sender that its copies should get no new entries for now; none: none is. Repeated
+    /// while some are.
+    Full(Vec<CacheId>),
 
     // Promotion and transfer
     /// A new primary asks what its owner holds above `above`, and everyone that it has installed the view.
@@ -245,14 +250,29 @@ pub enum WriteBody {
 pub struct RememberedResult {
     /// The operation.
     pub id: OperationId,
-    /// The app's `Idempotency-Key`, hashed.
-    pub idempotency: Option<u128>,
+    /// The cache whose bytes it is counted in.
+    pub cache: CacheId,
+    /// The app's `Idempotency-Key`.
+    pub idempotency: Option<RememberedKey>,
+    /// Since it was applied, when the message was made.
+    pub age: Duration,
     /// All operations of the same origin below this sequence are over: their results need not be remembered.
     pub over_below: u64,
     /// Version of its write.
     pub version: Version,
     /// What its app is told.
     pub outcome: Outcome,
+}
+
+/// The `Idempotency-Key` of a remembered result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedKey {
+    /// The key, hashed.
+    pub key: u128,
+    /// Of the operation that it was used for.
+    pub fingerprint: u64,
+    /// The entry that it was used on, hashed.
+    pub entry: u64,
 }
 
 /// A request to evict.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::ids::{CacheId, MemberId, Version};
 
@@ -27,8 +28,28 @@ pub struct Operation {
     pub key: Bytes,
     /// What to do.
     pub kind: OperationKind,
-    /// The app's `Idempotency-Key`, hashed to 128 bits.
-    pub idempotency: Option<u128>,
+    /// The app's `Idempotency-Key`.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// An app's `Idempotency-Key` on an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Idempotency {
+    /// The key, hashed with the entry that it was given for.
+    pub key: u128,
+    /// Of what is asked: the same key with another one is another operation by mistake.
+    pub fingerprint: u64,
+    /// How long ago the key was made, if it says so (a UUID of version 7), as a span: clocks of two machines are
+    /// never compared.
+    pub age: Option<Duration>,
+}
+
+impl Idempotency {
+    /// The key of an operation of this kind.
+    #[must_use]
+    pub fn new(key: u128, kind: &OperationKind, age: Option<Duration>) -> Idempotency {
+        Idempotency { key, fingerprint: kind.fingerprint(), age }
+    }
 }
 
 /// The kinds of operation.
@@ -75,6 +96,32 @@ pub enum OperationKind {
 }
 
 impl OperationKind {
+    /// A hash of all that is asked, the same in every process.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3::new();
+        // The value is hashed apart from the rest, so that it need not be copied; lengths keep the parts apart.
+        let rest = match self {
+            OperationKind::Put { value, content_type, ttl, condition, return_previous } => {
+                hash.update(value);
+                let rest = (value.len(), content_type, ttl, condition, return_previous);
+                postcard::to_allocvec(&(1_u8, rest))
+            }
+            other => postcard::to_allocvec(&(0_u8, other)),
+        };
+        hash.update(&rest.unwrap_or_default());
+        hash.digest()
+    }
+
+    /// Bytes of the value that it carries.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        match self {
+            OperationKind::Put { value, .. } => value.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether it only reads.
     #[must_use]
     pub fn is_read(&self) -> bool {
@@ -196,6 +243,10 @@ pub enum RefusalReason {
     Full,
     /// No answer within the operation's deadline.
     Timeout,
+    /// The results of operations with an `Idempotency-Key` that are remembered fill their budget.
+    ResultsFull,
+    /// The `Idempotency-Key` was used for another operation.
+    IdempotencyMismatch,
     /// The operation's id is older than the remembered results: whether it was applied can't be told any more.
     UnknownOperation,
 }
@@ -211,6 +262,8 @@ impl RefusalReason {
             RefusalReason::Overloaded => "overloaded",
             RefusalReason::Full => "full",
             RefusalReason::Timeout => "timeout",
+            RefusalReason::ResultsFull => "results-full",
+            RefusalReason::IdempotencyMismatch => "idempotency-mismatch",
             RefusalReason::UnknownOperation => "unknown-operation",
         }
     }
@@ -218,7 +271,7 @@ impl RefusalReason {
     /// Whether the same request may succeed a little later.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
-        !matches!(self, RefusalReason::Full | RefusalReason::UnknownOperation)
+        !matches!(self, RefusalReason::Full | RefusalReason::UnknownOperation | RefusalReason::IdempotencyMismatch)
     }
 }
 

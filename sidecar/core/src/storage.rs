@@ -59,6 +59,34 @@ pub struct Removal {
     pub version: Version,
 }
 
+/// How far a cache is from its bounds, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fullness {
+    /// Well within its bounds, or without any.
+    Within,
+    /// Within its bounds, and so near to them that what is under way to it may pass them.
+    Near,
+    /// Over a bound: removals are due.
+    Over,
+    /// Over a bound by half the margin, or, in a cache that refuses, at it: others must send no more.
+    Pressed,
+    /// Over a bound by more than the margin: nothing more is taken until removals have caught up.
+    PastMargin,
+    /// It refuses rather than evicts and has no room, or the record could not be kept even alone.
+    Refuses,
+}
+
+/// By how much a cache may pass its bounds while removals follow; none: no such bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Margin {
+    /// Entries.
+    pub entries: Option<u64>,
+    /// Bytes.
+    pub bytes: Option<u64>,
+    /// At its bound the cache refuses rather than evicts.
+    pub rejects: bool,
+}
+
 /// The store of one member. Shared between the core, which alone writes, and readers on other threads; every call is
 /// short, takes no lock across another call, and does no IO.
 pub trait Storage: Send + Sync + 'static {
@@ -89,6 +117,22 @@ pub trait Storage: Send + Sync + 'static {
     /// not asked twice.
     fn victims(&self, cache: CacheId, now: Time, max: usize) -> Vec<Removal>;
 
-    /// Whether a cache that refuses rather than evicts has no room for a new record of this size (key and value).
-    fn is_full(&self, cache: CacheId, key_and_value_bytes: usize) -> bool;
+    /// When the first entry of a group that has a deadline expires.
+    fn next_deadline(&self, group: GroupId) -> Option<Time>;
+
+    /// How full a cache would be with a record of this size (key and value) in place of one of `replaced` bytes, or, with
+    /// none, beside what it holds.
+    fn fullness(&self, cache: CacheId, key_and_value_bytes: usize, replaced: Option<usize>) -> Fullness;
+
+    /// How full a cache is now.
+    fn fullness_now(&self, cache: CacheId) -> Fullness;
+
+    /// Counts bytes of remembered results in a cache's, or, below zero, no longer.
+    fn charge(&self, cache: CacheId, bytes: i64);
+
+    /// How many bytes of remembered results a cache should take at most.
+    fn results_budget(&self, cache: CacheId) -> u64;
+
+    /// By how many entries and bytes a cache may pass its bounds for a moment.
+    fn margin(&self, cache: CacheId) -> Margin;
 }

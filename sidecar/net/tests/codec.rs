@@ -9,9 +9,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use sidegrid_core::document::DocumentVersion;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
-use sidegrid_core::message::{Envelope, Eviction, KeptCopies, Message, RememberedResult, Write, WriteBody};
+use sidegrid_core::message::{
+    Envelope, Eviction, KeptCopies, Message, RememberedKey, RememberedResult, Write, WriteBody,
+};
 use sidegrid_core::operation::{
-    Answer, Applied, Condition, EntryView, Operation, OperationId, OperationKind, Outcome, Refusal, RefusalReason,
+    Answer, Applied, Condition, EntryView, Idempotency, Operation, OperationId, OperationKind, Outcome, Refusal,
+    RefusalReason,
 };
 use sidegrid_core::view::{GroupPlacement, Incoming, Replicas, View};
 use sidegrid_core::{CacheId, GroupId, MemberId, Version, ViewNumber};
@@ -130,10 +133,13 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn remembered() -> impl Strategy<Value = RememberedResult> {
-    (operation_id(), any::<Option<u128>>(), any::<u64>(), version(), outcome()).prop_map(
-        |(id, idempotency, over_below, version, outcome)| RememberedResult {
+    let key = any::<Option<(u128, u64, u64)>>();
+    (operation_id(), any::<u16>(), key, duration(), any::<u64>(), version(), outcome()).prop_map(
+        |(id, cache, key, age, over_below, version, outcome)| RememberedResult {
             id,
-            idempotency,
+            cache: CacheId(cache),
+            idempotency: key.map(|(key, fingerprint, entry)| RememberedKey { key, fingerprint, entry }),
+            age,
             over_below,
             version,
             outcome,
@@ -186,7 +192,10 @@ fn operation() -> impl Strategy<Value = Operation> {
         (ttl(), condition()).prop_map(|(ttl, condition)| OperationKind::Touch { ttl, condition }),
         (any::<(i64, i64)>(), ttl()).prop_map(|((by, initial), ttl)| OperationKind::Increment { by, initial, ttl }),
     ];
-    (any::<u16>(), bytes(), kind, any::<Option<u128>>()).prop_map(|(cache, key, kind, idempotency)| Operation {
+    let idempotency = (any::<(u128, u64)>(), proptest::option::of(duration()))
+        .prop_map(|((key, fingerprint), age)| Idempotency { key, fingerprint, age });
+    let idempotency = proptest::option::of(idempotency);
+    (any::<u16>(), bytes(), kind, idempotency).prop_map(|(cache, key, kind, idempotency)| Operation {
         cache: CacheId(cache),
         key,
         kind,
@@ -245,6 +254,8 @@ fn writes() -> BoxedStrategy<Message> {
         (group(), vec(version(), 0..4)).prop_map(|(group, versions)| Message::Replicated { group, versions }),
         vec((group(), version()), 0..9).prop_map(Message::Stable),
         vec(eviction, 0..4).prop_map(Message::Evict),
+        vec(any::<u16>().prop_map(CacheId), 0..4).prop_map(Message::Full),
+        vec(group(), 0..4).prop_map(Message::StableRequest),
     ]
     .boxed()
 }

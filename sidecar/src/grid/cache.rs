@@ -4,7 +4,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::random;
 use sidegrid_config::{Cache, WhenFull};
-use sidegrid_core::operation::{Applied, OperationKind, Outcome, Refusal, RefusalReason};
+use sidegrid_core::limits::Limits;
+use sidegrid_core::operation::{Applied, Idempotency, OperationKind, Outcome, Refusal, RefusalReason};
 use sidegrid_core::{CacheId, Time};
 use sidegrid_store::{CacheBounds, LocalCache, Policy, Store};
 
@@ -59,7 +60,10 @@ impl CacheHandle {
 
     /// Removes up to `max` expired entries of a `local` cache. True when there may be more.
     pub(crate) fn sweep(&self, now: Time, max: usize) -> bool {
-        self.local.as_ref().is_some_and(|local| local.cache.sweep(now, max) >= max)
+        self.local.as_ref().is_some_and(|local| {
+            local.forget_results(now);
+            local.cache.sweep(now, max) >= max
+        })
     }
 
     pub(super) fn figures(&self, store: Option<&Store>) -> CacheFigures {
@@ -111,7 +115,7 @@ impl Local {
     fn new(settings: &Cache) -> Local {
         Local {
             cache: LocalCache::new(bounds(settings), LOCAL_SHARDS, random()),
-            remembered: Mutex::new(Remembered::default()),
+            remembered: Mutex::new(Remembered::new(Limits::default().keyed_result_life)),
         }
     }
 
@@ -119,7 +123,7 @@ impl Local {
         &self,
         key: &Bytes,
         kind: &OperationKind,
-        idempotency: Option<u128>,
+        idempotency: Option<Idempotency>,
         now: Time,
     ) -> Result<Outcome, Refusal> {
         let execute = || {
@@ -130,12 +134,33 @@ impl Local {
         let Some(idempotency) = idempotency.filter(|_| !kind.is_read()) else { return execute() };
         // Held over the operation, so that two attempts at one time apply once (O-1).
         let mut remembered = self.remembered.lock();
-        if let Some(outcome) = remembered.get(idempotency) {
-            return Ok(outcome);
+        let before = remembered.bytes();
+        let result = remembered.look_up(idempotency, now).and_then(|known| match known {
+            Some(outcome) => Ok(outcome),
+            None => {
+                let entry = xxhash_rust::xxh3::xxh3_64(key);
+                remembered.check_budget(entry, self.cache.results_budget())?;
+                let outcome = execute()?;
+                remembered.insert(idempotency, entry, outcome.clone(), now);
+                Ok(outcome)
+            }
+        });
+        let bytes = remembered.bytes();
+        drop(remembered);
+        self.cache.charge(bytes.cast_signed() - before.cast_signed());
+        result
+    }
+
+    /// Forgets results whose time is over.
+    fn forget_results(&self, now: Time) {
+        let mut remembered = self.remembered.lock();
+        let before = remembered.bytes();
+        remembered.prune(now);
+        let bytes = remembered.bytes();
+        drop(remembered);
+        if bytes != before {
+            self.cache.charge(bytes.cast_signed() - before.cast_signed());
         }
-        let outcome = execute()?;
-        remembered.insert(idempotency, outcome.clone());
-        Ok(outcome)
     }
 
     fn figures(&self) -> CacheFigures {

@@ -52,7 +52,7 @@ impl CacheCounters {
 #[derive(Debug, Default)]
 pub(crate) struct Refusals([Count; REASONS.len()]);
 
-const REASONS: [RefusalReason; 7] = [
+const REASONS: [RefusalReason; 9] = [
     RefusalReason::NoLease,
     RefusalReason::NoOwner,
     RefusalReason::Rebalancing,
@@ -60,6 +60,8 @@ const REASONS: [RefusalReason; 7] = [
     RefusalReason::Full,
     RefusalReason::Timeout,
     RefusalReason::UnknownOperation,
+    RefusalReason::ResultsFull,
+    RefusalReason::IdempotencyMismatch,
 ];
 
 impl Refusals {

@@ -1,33 +1,104 @@
-//! Results of a `local` cache's operations that came with an `Idempotency-Key`.
+//! Results of a `local` cache's operations that came with an `Idempotency-Key`. The promise is that of clustered caches:
+//! remembered for two minutes, within a budget that counts in the cache's bytes.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
-use sidegrid_core::operation::Outcome;
+use sidegrid_core::Time;
+use sidegrid_core::operation::{Applied, Idempotency, Outcome, Refusal, RefusalReason};
 
-/// How many results are kept; the oldest goes first. As many as the core remembers for a group.
-const BOUND: usize = 1_024;
+/// What a result takes without a value.
+const RESULT_BYTES: usize = size_of::<Kept>() + 96;
 
 /// A bounded table of results by key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Remembered {
-    results: HashMap<u128, Outcome>,
-    order: VecDeque<u128>,
+    life: Duration,
+    results: HashMap<u128, Kept>,
+    /// Oldest first. The life is the same for all.
+    order: VecDeque<(Time, u128)>,
+    /// Bytes of all, and of each entry's, which is named by its hash.
+    bytes: u64,
+    by_entry: HashMap<u64, u64>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    outcome: Outcome,
+    fingerprint: u64,
+    entry: u64,
+    bytes: u64,
 }
 
 impl Remembered {
-    pub(super) fn get(&self, key: u128) -> Option<Outcome> {
-        self.results.get(&key).cloned()
+    pub(super) fn new(life: Duration) -> Remembered {
+        Remembered { life, results: HashMap::new(), order: VecDeque::new(), bytes: 0, by_entry: HashMap::new() }
     }
 
-    pub(super) fn insert(&mut self, key: u128, outcome: Outcome) {
-        if self.results.insert(key, outcome).is_some() {
-            return;
+    /// Bytes of all results.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The result of an earlier use of the key; none: it may be applied, if [`Remembered::check_budget`] has room.
+    ///
+    /// # Errors
+    /// The key was used for another operation, or so long ago that its result may be forgotten (O-4).
+    pub(super) fn look_up(&mut self, asked: Idempotency, now: Time) -> Result<Option<Outcome>, Refusal> {
+        self.prune(now);
+        match self.results.get(&asked.key) {
+            Some(kept) if kept.fingerprint != asked.fingerprint => {
+                Err(Refusal { reason: RefusalReason::IdempotencyMismatch, applied: Applied::No })
+            }
+            Some(kept) => Ok(Some(kept.outcome.clone())),
+            None if asked.age.is_some_and(|age| age >= self.life) => {
+                Err(Refusal { reason: RefusalReason::UnknownOperation, applied: Applied::Unknown })
+            }
+            None => Ok(None),
         }
-        self.order.push_back(key);
-        if self.order.len() > BOUND
-            && let Some(oldest) = self.order.pop_front()
+    }
+
+    /// Whether one more result may be remembered within the budget; one entry may take a quarter of it.
+    ///
+    /// # Errors
+    /// It may not: the operation must not be applied, since its retry would apply it again.
+    pub(super) fn check_budget(&self, entry: u64, budget: u64) -> Result<(), Refusal> {
+        let of_entry = self.by_entry.get(&entry).copied().unwrap_or(0);
+        let is_full = self.bytes >= budget || of_entry >= budget / 4;
+        if is_full { Err(Refusal { reason: RefusalReason::ResultsFull, applied: Applied::No }) } else { Ok(()) }
+    }
+
+    /// Remembers the result of an operation that was applied now.
+    pub(super) fn insert(&mut self, asked: Idempotency, entry: u64, outcome: Outcome, now: Time) {
+        let value = match &outcome {
+            Outcome::Stored { previous: Some(previous), .. } | Outcome::Deleted { previous: Some(previous) } => {
+                previous.value.len()
+            }
+            _ => 0,
+        };
+        let bytes = (RESULT_BYTES + value) as u64;
+        let kept = Kept { outcome, fingerprint: asked.fingerprint, entry, bytes };
+        if self.results.insert(asked.key, kept).is_none() {
+            self.order.push_back((now, asked.key));
+            self.bytes += bytes;
+            *self.by_entry.entry(entry).or_default() += bytes;
+        }
+    }
+
+    /// Forgets what was remembered for its time.
+    pub(super) fn prune(&mut self, now: Time) {
+        while let Some((at, key)) = self.order.front().copied()
+            && now.since(at) >= self.life
         {
-            self.results.remove(&oldest);
+            self.order.pop_front();
+            let Some(gone) = self.results.remove(&key) else { continue };
+            self.bytes -= gone.bytes;
+            if let Some(sum) = self.by_entry.get_mut(&gone.entry) {
+                *sum -= gone.bytes;
+                if *sum == 0 {
+                    self.by_entry.remove(&gone.entry);
+                }
+            }
         }
     }
 }
@@ -36,15 +107,44 @@ impl Remembered {
 mod tests {
     use super::*;
 
-    /// O-1, B-1
+    const LIFE: Duration = Duration::from_secs(120);
+
+    fn asked(key: u128, fingerprint: u64, age: Option<u64>) -> Idempotency {
+        Idempotency { key, fingerprint, age: age.map(Duration::from_secs) }
+    }
+
+    fn refused<T>(reason: RefusalReason, applied: Applied) -> Result<T, Refusal> {
+        Err(Refusal { reason, applied })
+    }
+
+    /// O-1, O-4
     #[test]
-    fn keeps_the_newest_results_and_no_more() {
-        let mut remembered = Remembered::default();
-        for key in 0..BOUND as u128 + 5 {
-            remembered.insert(key, Outcome::Absent);
+    fn a_result_is_remembered_for_its_time_and_a_key_that_is_older_is_refused() {
+        let mut remembered = Remembered::new(LIFE);
+        let now = Time::ZERO;
+        remembered.insert(asked(1, 7, None), 0, Outcome::Absent, now);
+        let almost = now + Duration::from_secs(119);
+        assert_eq!(remembered.look_up(asked(1, 7, Some(119)), almost), Ok(Some(Outcome::Absent)));
+        let mismatch = refused(RefusalReason::IdempotencyMismatch, Applied::No);
+        assert_eq!(remembered.look_up(asked(1, 8, None), almost), mismatch);
+        let later = now + LIFE;
+        let unknown = refused(RefusalReason::UnknownOperation, Applied::Unknown);
+        assert_eq!(remembered.look_up(asked(1, 7, Some(120)), later), unknown);
+        assert_eq!(remembered.look_up(asked(1, 7, None), later), Ok(None));
+        assert_eq!(remembered.bytes(), 0, "forgotten results are not counted");
+    }
+
+    /// B-1
+    #[test]
+    fn one_entry_can_not_use_up_the_budget() {
+        let mut remembered = Remembered::new(LIFE);
+        let budget = 1 << 20;
+        let mut kept = 0;
+        while remembered.check_budget(1, budget).is_ok() {
+            remembered.insert(asked(kept, 0, None), 1, Outcome::Absent, Time::ZERO);
+            kept += 1;
         }
-        assert_eq!(remembered.results.len(), BOUND);
-        assert_eq!(remembered.get(4), None);
-        assert_eq!(remembered.get(5), Some(Outcome::Absent));
+        assert!(kept > 100 && remembered.bytes() <= budget / 2);
+        assert!(remembered.check_budget(2, budget).is_ok());
     }
 }

@@ -188,10 +188,8 @@ impl Call<'_> {
     /// A header that can't be used, or the grid's refusal.
     pub(super) async fn execute(&self, kind: OperationKind) -> Result<Answer, Problem> {
         let deadline = self.fields.timeout(self.api.timeout)?;
-        let idempotency = match name_of(&kind) {
-            Some(name) => self.fields.idempotency(name, &self.cache.name, &self.key)?,
-            None => None,
-        };
+        let idempotency =
+            if kind.is_read() { None } else { self.fields.idempotency(&self.cache.name, &self.key, &kind)? };
         Ok(self.api.grid.execute(&self.cache, self.key.clone(), kind, idempotency, deadline).await?)
     }
 
@@ -199,16 +197,5 @@ impl Call<'_> {
     pub(super) fn signed(&self, mut reply: Reply, answer: &Answer) -> Reply {
         answer::sign(&mut reply, self.api.owners.name(answer.owner, &self.api.grid), answer);
         reply
-    }
-}
-
-/// The name of a write: two writes of one `Idempotency-Key` are one only if they are of one kind.
-fn name_of(kind: &OperationKind) -> Option<&'static str> {
-    match kind {
-        OperationKind::Get => None,
-        OperationKind::Put { .. } => Some("put"),
-        OperationKind::Delete { .. } => Some("delete"),
-        OperationKind::Touch { .. } => Some("touch"),
-        OperationKind::Increment { .. } => Some("increment"),
     }
 }

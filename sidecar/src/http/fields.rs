@@ -7,6 +7,7 @@ use hyper::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HOST, HeaderName, HeaderValue, IF_MATCH,
     IF_NONE_MATCH, ORIGIN,
 };
+use sidegrid_core::operation::{Idempotency, OperationKind};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::grammar::{self, Reader};
@@ -19,6 +20,20 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 const MAX_IDEMPOTENCY_KEY: usize = 255;
 /// Longest `Content-Type`.
 const MAX_CONTENT_TYPE: usize = 255;
+
+/// When a UUID of version 7 was made, since 1970 (RFC 9562, 5.7).
+fn made_at(key: &[u8]) -> Option<Duration> {
+    let is_one = key.len() == 36
+        && key.iter().enumerate().all(|(i, c)| match i {
+            8 | 13 | 18 | 23 => *c == b'-',
+            14 => *c == b'7',
+            19 => matches!(c.to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b'),
+            _ => c.is_ascii_hexdigit(),
+        });
+    let digits = [key.get(..8)?, key.get(9..13)?].concat();
+    let millis = u64::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?;
+    is_one.then_some(Duration::from_millis(millis))
+}
 
 /// A field that is read here. The numbers are places in [`TABLE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,11 +167,17 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The `Idempotency-Key`, hashed with what it is for, so that one key given to two entries is two operations.
+    /// The `Idempotency-Key`, hashed with what it is for, so that one key given to two entries is two operations; and how
+    /// long ago it was made, if it is a UUID of version 7, by this machine's calendar.
     ///
     /// # Errors
     /// One that is no single key of 1 to 255 visible ASCII characters.
-    pub(crate) fn idempotency(&self, operation: &str, cache: &str, key: &[u8]) -> Result<Option<u128>, Problem> {
+    pub(crate) fn idempotency(
+        &self,
+        cache: &str,
+        key: &[u8],
+        kind: &OperationKind,
+    ) -> Result<Option<Idempotency>, Problem> {
         let Some(value) = self.line(Field::IdempotencyKey) else { return Ok(None) };
         let given = idempotency_key(value).ok_or_else(|| {
             let give = "give one key of 1 to 255 visible ASCII characters; one with a comma in double quotes";
@@ -164,10 +185,12 @@ impl<'a> Fields<'a> {
         })?;
         let mut hash = Xxh3::new();
         // Neither names nor visible characters hold NUL, and the entry's key comes last.
-        for part in [operation.as_bytes(), b"\0", cache.as_bytes(), b"\0", &given, b"\0", key] {
+        for part in [cache.as_bytes(), b"\0", &given, b"\0", key] {
             hash.update(part);
         }
-        Ok(Some(hash.digest128()))
+        let now = Duration::from_nanos(sidegrid_net::clock::calendar_nanos());
+        let age = made_at(&given).map(|made| now.saturating_sub(made));
+        Ok(Some(Idempotency::new(hash.digest128(), kind, age)))
     }
 
     /// `max-age` of `Cache-Control` as a time to live of at most ten years; other directives don't concern a store.

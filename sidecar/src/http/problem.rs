@@ -39,6 +39,7 @@ pub(crate) enum ProblemType {
     ConditionFailed,
     ValueTooLarge,
     WrongHost,
+    IdempotencyMismatch,
     Overloaded,
     NoLease,
     NoOwner,
@@ -60,7 +61,7 @@ pub(crate) struct About {
 impl ProblemType {
     /// Every kind, by status.
     #[cfg(test)]
-    pub(crate) const ALL: [ProblemType; 24] = [
+    pub(crate) const ALL: [ProblemType; 25] = [
         ProblemType::BadKey,
         ProblemType::BadParameter,
         ProblemType::BadHeader,
@@ -78,6 +79,7 @@ impl ProblemType {
         ProblemType::ConditionFailed,
         ProblemType::ValueTooLarge,
         ProblemType::WrongHost,
+        ProblemType::IdempotencyMismatch,
         ProblemType::Overloaded,
         ProblemType::NoLease,
         ProblemType::NoOwner,
@@ -132,6 +134,12 @@ impl ProblemType {
             ProblemType::WrongHost => {
                 about("wrong-host", StatusCode::MISDIRECTED_REQUEST, false, "The request is meant for another host")
             }
+            ProblemType::IdempotencyMismatch => about(
+                "idempotency-mismatch",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                false,
+                "The Idempotency-Key was used for another request",
+            ),
             ProblemType::Overloaded => {
                 about("overloaded", StatusCode::TOO_MANY_REQUESTS, true, "Too much is under way")
             }
@@ -315,6 +323,15 @@ impl From<Refusal> for Problem {
             RefusalReason::Overloaded => (ProblemType::Overloaded, "a bound on work in flight was reached"),
             RefusalReason::Full => (ProblemType::Full, "the cache is at its bound and refuses rather than evicts"),
             RefusalReason::Timeout => (ProblemType::Timeout, "the operation's deadline passed"),
+            RefusalReason::ResultsFull => (
+                ProblemType::Overloaded,
+                "the results of requests with an Idempotency-Key that are remembered for this entry or cache fill their \
+                 budget; each is forgotten after two minutes",
+            ),
+            RefusalReason::IdempotencyMismatch => (
+                ProblemType::IdempotencyMismatch,
+                "the Idempotency-Key was used on this entry for a request with another method, value or condition",
+            ),
             RefusalReason::UnknownOperation => {
                 (ProblemType::UnknownOperation, "the Idempotency-Key is older than the results that are remembered")
             }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use sidegrid_core::storage::{Fullness, Margin};
+
 use crate::settings::{CacheBounds, WhenFull};
 use crate::slot::Slot;
 
@@ -10,7 +12,7 @@ use crate::slot::Slot;
 pub struct Figures {
     /// Values, expired ones that are not removed yet included.
     pub entries: u64,
-    /// Bytes of keys, values and overhead, tombstones included.
+    /// Bytes of keys, values and overhead, tombstones and remembered results included.
     pub bytes: u64,
     /// Tombstones.
     pub tombstones: u64,
@@ -24,6 +26,8 @@ pub(crate) struct Account {
     entry_bytes: AtomicU64,
     tombstones: AtomicU64,
     tombstone_bytes: AtomicU64,
+    /// Bytes of remembered results.
+    result_bytes: AtomicU64,
 }
 
 /// What one record is counted as.
@@ -71,35 +75,77 @@ impl Account {
             most.is_some_and(|most| load(held) > most.saturating_add(leaving))
         };
         over(&self.entries, leaving, self.bounds.max_entries)
-            || over(&self.entry_bytes, leaving_bytes, self.bounds.max_bytes)
+            || over(&self.entry_bytes, leaving_bytes, self.bounds.max_bytes.map(|most| self.without_results(most)))
     }
 
     /// Whether a new entry of this many bytes (key and value) has no room: never, in a cache that evicts, unless it
     /// could not be kept even alone.
     pub(crate) fn is_full(&self, key_and_value_bytes: usize) -> bool {
-        self.has_no_room_for(1, (key_and_value_bytes + self.bounds.overhead()) as u64, 0)
+        self.fullness(key_and_value_bytes, None) == Fullness::Refuses
     }
 
-    /// Whether a record that grows from `replaced` bytes to `bytes` has no room.
+    /// Whether a record that grows from `replaced` bytes, overhead included, to this many has no room.
     pub(crate) fn has_no_room_to_replace(&self, key_and_value_bytes: usize, replaced: u64) -> bool {
-        self.has_no_room_for(0, (key_and_value_bytes + self.bounds.overhead()) as u64, replaced)
+        self.fullness_with(0, self.with_overhead(key_and_value_bytes), replaced) == Fullness::Refuses
     }
 
-    fn has_no_room_for(&self, entries: u64, bytes: u64, replaced: u64) -> bool {
-        let too_large = self.bounds.max_bytes.is_some_and(|most| bytes > most);
+    /// See [`sidegrid_core::storage::Storage::fullness`].
+    pub(crate) fn fullness(&self, key_and_value_bytes: usize, replaced: Option<usize>) -> Fullness {
+        let replaced_bytes = replaced.map_or(0, |bytes| self.with_overhead(bytes));
+        self.fullness_with(u64::from(replaced.is_none()), self.with_overhead(key_and_value_bytes), replaced_bytes)
+    }
+
+    /// See [`sidegrid_core::storage::Storage::fullness_now`].
+    pub(crate) fn fullness_now(&self) -> Fullness {
+        self.fullness_with(0, 0, 0)
+    }
+
+    /// Counts bytes of remembered results, or, below zero, no longer.
+    pub(crate) fn charge(&self, bytes: i64) {
+        if bytes >= 0 {
+            self.result_bytes.fetch_add(bytes.unsigned_abs(), Ordering::Relaxed);
+        } else {
+            self.result_bytes.fetch_sub(bytes.unsigned_abs(), Ordering::Relaxed);
+        }
+    }
+
+    /// How many bytes of remembered results there should be at most.
+    pub(crate) fn results_budget(&self) -> u64 {
+        self.bounds.results_budget()
+    }
+
+    /// What a bound on bytes leaves for entries: results take at most half of it away.
+    fn without_results(&self, most: u64) -> u64 {
+        most - load(&self.result_bytes).min(most / 2)
+    }
+
+    fn with_overhead(&self, key_and_value_bytes: usize) -> u64 {
+        (key_and_value_bytes + self.bounds.overhead()) as u64
+    }
+
+    fn fullness_with(&self, entries: u64, bytes: u64, replaced: u64) -> Fullness {
+        if self.bounds.max_bytes.is_some_and(|most| bytes > most) {
+            return Fullness::Refuses;
+        }
+        let margin = self.bounds.margin();
         let rejects = self.bounds.when_full == WhenFull::Reject;
-        let held_bytes = || load(&self.entry_bytes) + load(&self.tombstone_bytes);
-        too_large
-            || (rejects && self.bounds.max_entries.is_some_and(|most| load(&self.entries) + entries > most))
-            || (rejects
-                && bytes > replaced
-                && self.bounds.max_bytes.is_some_and(|most| held_bytes() + (bytes - replaced) > most))
+        let tombstones = if rejects { load(&self.tombstone_bytes) } else { 0 };
+        let grows = bytes.saturating_sub(replaced);
+        let most_bytes = self.bounds.max_bytes.map(|most| self.without_results(most));
+        let of_entries = fullness_of(load(&self.entries), entries, self.bounds.max_entries, margin.entries, rejects);
+        let of_bytes = fullness_of(load(&self.entry_bytes) + tombstones, grows, most_bytes, margin.bytes, rejects);
+        of_entries.max(of_bytes)
+    }
+
+    /// By how much the bounds may be passed.
+    pub(crate) fn margin(&self) -> Margin {
+        self.bounds.margin()
     }
 
     pub(crate) fn figures(&self) -> Figures {
         Figures {
             entries: load(&self.entries),
-            bytes: load(&self.entry_bytes) + load(&self.tombstone_bytes),
+            bytes: load(&self.entry_bytes) + load(&self.tombstone_bytes) + load(&self.result_bytes),
             tombstones: load(&self.tombstones),
         }
     }
@@ -107,4 +153,30 @@ impl Account {
 
 fn load(sum: &AtomicU64) -> u64 {
     sum.load(Ordering::Relaxed)
+}
+
+/// `held` and `more` of something against its bound.
+fn fullness_of(held: u64, more: u64, most: Option<u64>, margin: Option<u64>, rejects: bool) -> Fullness {
+    let (Some(most), Some(margin)) = (most, margin) else { return Fullness::Within };
+    let sum = held.saturating_add(more);
+    if rejects {
+        return match () {
+            () if more > 0 && sum > most => Fullness::Refuses,
+            () if sum >= most => Fullness::Pressed,
+            () if sum >= most - most / 4 => Fullness::Near,
+            () => Fullness::Within,
+        };
+    }
+    // What takes no room is refused none.
+    if more > 0 && sum > most.saturating_add(margin) {
+        Fullness::PastMargin
+    } else if sum > most.saturating_add(margin / 2) {
+        Fullness::Pressed
+    } else if sum > most {
+        Fullness::Over
+    } else if sum >= most - most / 4 {
+        Fullness::Near
+    } else {
+        Fullness::Within
+    }
 }

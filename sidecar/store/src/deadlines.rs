@@ -37,6 +37,11 @@ impl Deadlines {
         }
     }
 
+    /// The soonest deadline.
+    pub(crate) fn next(&self, slots: &Slots) -> Option<Time> {
+        self.heap.first().map(|&slot| slots[slot].deadline)
+    }
+
     /// Up to `max` slots with a deadline at or before `now`, soonest first. Looks at these and at most two more each.
     pub(crate) fn due(&self, slots: &Slots, now: Time, max: usize) -> Vec<u32> {
         let mut found = Vec::new();

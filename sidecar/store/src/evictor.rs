@@ -11,7 +11,7 @@ use crate::settings::Policy;
 use crate::shard::Shard;
 
 /// How long a named victim is not named again.
-const NAMED_FOR: Duration = Duration::from_secs(1);
+const NAMED_FOR: Duration = Duration::from_millis(250);
 /// Most victims named at once (B-1).
 const MOST_NAMED: usize = 4_096;
 

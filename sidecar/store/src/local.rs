@@ -197,6 +197,19 @@ impl LocalCache {
         removed
     }
 
+    /// Counts bytes of remembered results in the cache's, or, below zero, no longer. Entries make room for them.
+    pub fn charge(&self, bytes: i64) {
+        self.store.cache(CACHE).account.charge(bytes);
+        let evicted = self.store.evict(CACHE, usize::MAX);
+        self.evictions.fetch_add(evicted, Ordering::Relaxed);
+    }
+
+    /// How many bytes of remembered results there should be at most.
+    #[must_use]
+    pub fn results_budget(&self) -> u64 {
+        self.store.cache(CACHE).account.results_budget()
+    }
+
     /// What it holds and has done. Each figure is exact; while others work, two may be of different moments.
     #[must_use]
     pub fn figures(&self) -> LocalFigures {

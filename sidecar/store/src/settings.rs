@@ -1,5 +1,7 @@
 //! What a store is made from.
 
+use sidegrid_core::storage::Margin;
+
 use crate::packed;
 use crate::slot::Slot;
 
@@ -59,6 +61,24 @@ const INDEX: usize = 8;
 const DEADLINE: usize = 6;
 
 impl CacheBounds {
+    /// How many bytes of results of operations with an `Idempotency-Key` are remembered at most, or, where that keeps one
+    /// key from using it up for others, twice as many: a quarter of the bound on bytes, or 64 MiB without one.
+    #[must_use]
+    pub fn results_budget(&self) -> u64 {
+        self.max_bytes.map_or(64 << 20, |most| (most / 4).min(64 << 20))
+    }
+
+    /// By how much the bounds may be passed while evictions follow what comes in: a tenth; of bounds so small that a few
+    /// values make that up, a quarter, up to 64 entries and 4 MiB.
+    #[must_use]
+    pub fn margin(&self) -> Margin {
+        Margin {
+            entries: self.max_entries.map(|most| (most / 10).max((most / 4).clamp(4, 64))),
+            bytes: self.max_bytes.map(|most| (most / 10).max((most / 4).min(4 << 20))),
+            rejects: self.when_full == WhenFull::Reject,
+        }
+    }
+
     /// Whether entries are evicted to keep the bounds.
     #[must_use]
     pub fn evicts(&self) -> bool {

@@ -207,6 +207,11 @@ impl Shard {
         self.index.len()
     }
 
+    /// The soonest deadline.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.next(&self.slots)
+    }
+
     /// Up to `max` slots whose deadline is at or before `now`, soonest first.
     pub(crate) fn due(&self, now: Time, max: usize) -> Vec<u32> {
         self.deadlines.due(&self.slots, now, max)

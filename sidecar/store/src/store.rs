@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use sidegrid_core::storage::{CacheKey, Record, Removal, Storage};
+use sidegrid_core::storage::{CacheKey, Fullness, Margin, Record, Removal, Storage};
 use sidegrid_core::{CacheId, GroupId, Time, Version};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -291,7 +291,30 @@ impl Storage for Store {
         removals
     }
 
-    fn is_full(&self, cache: CacheId, key_and_value_bytes: usize) -> bool {
-        self.caches.get(usize::from(cache.0)).is_some_and(|cache| cache.account.is_full(key_and_value_bytes))
+    fn next_deadline(&self, group: GroupId) -> Option<Time> {
+        self.groups.get(group.index())?.read().next_deadline()
+    }
+
+    fn fullness(&self, cache: CacheId, key_and_value_bytes: usize, replaced: Option<usize>) -> Fullness {
+        let account = self.caches.get(usize::from(cache.0)).map(|cache| &cache.account);
+        account.map_or(Fullness::Within, |account| account.fullness(key_and_value_bytes, replaced))
+    }
+
+    fn fullness_now(&self, cache: CacheId) -> Fullness {
+        self.caches.get(usize::from(cache.0)).map_or(Fullness::Within, |cache| cache.account.fullness_now())
+    }
+
+    fn charge(&self, cache: CacheId, bytes: i64) {
+        if let Some(cache) = self.caches.get(usize::from(cache.0)) {
+            cache.account.charge(bytes);
+        }
+    }
+
+    fn results_budget(&self, cache: CacheId) -> u64 {
+        self.caches.get(usize::from(cache.0)).map_or(0, |cache| cache.account.results_budget())
+    }
+
+    fn margin(&self, cache: CacheId) -> Margin {
+        self.caches.get(usize::from(cache.0)).map_or_else(Margin::default, |cache| cache.account.margin())
     }
 }

@@ -124,7 +124,7 @@ fn message(message: &Message) -> String {
             operation.cache.0,
             String::from_utf8_lossy(&operation.key),
             operation.kind,
-            operation.idempotency.map_or_else(String::new, |key| format!(" idem {key:x}"))
+            operation.idempotency.map_or_else(String::new, |i| format!(" idem {:x}", i.key))
         ),
         Message::Forwarded { id, attempt, result } => {
             format!("Forwarded {}/{}.{attempt} {result:?}", label(id.origin), id.sequence)
@@ -147,7 +147,7 @@ pub(crate) fn event(event: &Event) -> String {
             operation.cache.0,
             String::from_utf8_lossy(&operation.key),
             operation.kind,
-            operation.idempotency.map_or_else(String::new, |key| format!(" idem {key:x}"))
+            operation.idempotency.map_or_else(String::new, |i| format!(" idem {:x}", i.key))
         ),
         other => format!("{other:?}"),
     }

@@ -176,7 +176,8 @@ impl World {
         // Nothing may still be under way when the run ends.
         let patience = if record.last || self.healed { patience.min(2000) } else { patience };
         let kind = kind_of(&record.asked);
-        let idempotency = record.repeatable.then_some(0x5eed_0000_u128 + operation as u128);
+        let idempotency =
+            record.repeatable.then(|| op::Idempotency::new(0x5eed_0000_u128 + operation as u128, &kind, None));
         let asked = op::Operation { cache: CacheId(record.key.cache), key: key_name(record.key), kind, idempotency };
         let deadline = self.nodes[node].clock.local(self.now) + Duration::from_millis(patience);
         Event::Submit { ticket, operation: asked, deadline }

@@ -352,13 +352,7 @@ fn limits(profile: &Profile) -> Limits {
     if !profile.tight {
         return ordinary;
     }
-    Limits {
-        operations_in_flight: 3,
-        pending_writes_per_group: 2,
-        keyed_results_per_group: 48,
-        removals_per_turn: 1,
-        ..ordinary
-    }
+    Limits { operations_in_flight: 3, pending_writes_per_group: 2, removals_per_turn: 1, ..ordinary }
 }
 
 impl World {

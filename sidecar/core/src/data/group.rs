@@ -1,6 +1,7 @@
 //! One replica group as this node holds it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -27,6 +28,8 @@ pub(super) struct Group {
     /// Stable tombstones not forgotten yet.
     pub(super) tombstones: BTreeMap<u64, (Version, CacheKey)>,
     pub(super) results: Results,
+    /// The watermark at the last look for writes that nobody called stable.
+    pub(super) looked_at: u64,
     /// The view in which the copy held here last started empty.
     pub(super) empty_since: ViewNumber,
     /// The view in which the primary that this copy follows took the role.
@@ -58,6 +61,8 @@ pub(super) struct Primary {
     pub(super) dropped: BTreeSet<MemberId>,
     /// Since when an answer to a collection or an installation is awaited.
     pub(super) waits_since: Option<Time>,
+    /// When it is asked for again, and after which wait once more.
+    pub(super) asks: Retry,
     /// Writes not acknowledged by all, or behind such a one, by counter.
     pub(super) pending: BTreeMap<u64, Pending>,
     /// Their bytes.
@@ -99,9 +104,10 @@ pub(super) struct Pending {
     pub(super) entry: Option<StoredEntry>,
     pub(super) results: Vec<RememberedResult>,
     pub(super) bytes: usize,
-    /// When it was first sent in this view.
-    pub(super) sent: Time,
-    pub(super) resent: Time,
+    /// What it brings into its cache; 0 for a removal.
+    pub(super) intake_bytes: usize,
+    /// What it takes in a message, about.
+    pub(super) wire_bytes: usize,
     /// Acknowledged and answered; stays until everything before it is.
     pub(super) done: bool,
 }
@@ -114,6 +120,29 @@ pub(super) struct AppliedWrite {
     pub(super) before: Option<StoredEntry>,
     pub(super) results: Vec<RememberedResult>,
     pub(super) waiters: SmallVec<[Waiter; 1]>,
+}
+
+/// A wait that doubles with each repetition of the same question.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Retry {
+    asked: Time,
+    repeated: u32,
+}
+
+impl Retry {
+    /// Asked for the first time, or again after something that gives hope of an answer.
+    pub(super) fn begin(&mut self, now: Time) {
+        *self = Retry { asked: now, repeated: 0 };
+    }
+
+    /// Whether it is time to ask again, which then counts as asked.
+    pub(super) fn is_due(&mut self, now: Time, first: Duration) -> bool {
+        let due = now.since(self.asked) >= first * (1 << self.repeated.min(4));
+        if due {
+            *self = Retry { asked: now, repeated: self.repeated + 1 };
+        }
+        due
+    }
 }
 
 /// What happens once a write is stable.
@@ -135,6 +164,7 @@ impl Group {
             recent: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             results: Results::default(),
+            looked_at: 0,
             empty_since: ViewNumber::NONE,
             primary_since: ViewNumber::NONE,
         }
@@ -142,6 +172,7 @@ impl Group {
 
     /// Forgets everything: the copy starts again from nothing.
     pub(super) fn reset(&mut self) {
+        assert!(self.results.bytes_are_none(), "results that are counted would be lost");
         *self = Group::new(self.id);
     }
 
@@ -188,6 +219,7 @@ impl Primary {
             replicas,
             dropped,
             waits_since: None,
+            asks: Retry::default(),
             pending: BTreeMap::new(),
             pending_bytes: 0,
             dirty: BTreeMap::new(),

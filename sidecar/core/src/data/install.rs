@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::Data;
 use super::group::{Primary, Role};
+use super::results::Results;
 use super::transfer::Filling;
 use crate::ids::{GroupId, MemberId};
 use crate::planted_bug::Bug;
@@ -24,11 +25,15 @@ impl<S: Storage> Data<S> {
     pub(crate) fn install(&mut self, cx: &mut StepContext<'_>, view: &Arc<View>, present: &BTreeSet<MemberId>) {
         self.view = Some(Arc::clone(view));
         self.pending_bytes = 0;
+        let peers: BTreeSet<MemberId> = view.ids().filter(|id| *id != cx.me).collect();
+        self.links.new_view(&cx.limits, &peers, present);
         for index in 0..self.groups.len() {
             self.take_role(cx, view, index, present);
             self.pending_bytes += self.groups[index].primary().map_or(0, |p| p.pending_bytes);
         }
         self.filling.retain(|g| matches!(self.groups[g.index()].role, Role::Incoming(_)));
+        self.renew_intake(cx);
+        self.send_all_due(cx);
         self.resend_pulls(cx);
     }
 
@@ -88,6 +93,7 @@ impl<S: Storage> Data<S> {
         if self.groups[index].holds_copy() {
             self.store.clear(group);
         }
+        self.with_results(group, Results::clear);
         self.groups[index].reset();
         self.filling.remove(&group);
     }
@@ -120,6 +126,7 @@ impl<S: Storage> Data<S> {
         if let Some(primary) = self.groups[index].primary_mut() {
             primary.replicas = replicas;
             primary.waits_since = (!dropped.is_empty()).then_some(cx.now);
+            primary.asks.begin(cx.now);
             primary.dropped = dropped;
             primary.sending.retain(|to, _| incoming.contains(to));
         }

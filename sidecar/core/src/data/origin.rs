@@ -8,8 +8,10 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::Data;
+use super::window::Window;
 use crate::event::{Effect, Ticket};
 use crate::ids::{GroupId, MemberId, ViewNumber};
+use crate::limits::Limits;
 use crate::member::Locality;
 use crate::message::Message;
 use crate::operation::{Answer, Applied, Operation, OperationId, Refusal, RefusalReason};
@@ -27,6 +29,32 @@ pub(crate) struct Origin {
     due: BTreeMap<(Time, u64), ()>,
     /// Members that are suspected: asked last.
     avoid: BTreeSet<MemberId>,
+    /// What was forwarded to each primary and not answered.
+    forwarded: BTreeMap<MemberId, Forwarded>,
+}
+
+/// Writes forwarded to one primary. Their answers come once the write is stable, so the way there is about half of it.
+#[derive(Debug)]
+struct Forwarded {
+    window: Window,
+    bytes: usize,
+    writes: usize,
+}
+
+impl Forwarded {
+    fn admits(&self, limits: &Limits, bytes: usize) -> bool {
+        self.writes < limits.window_writes && self.window.admits(self.bytes, bytes)
+    }
+}
+
+/// A write's share of what is forwarded to a primary.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    to: MemberId,
+    bytes: usize,
+    since: Time,
+    /// Sent more than once: how long its answer took can't be told.
+    again: bool,
 }
 
 #[derive(Debug)]
@@ -43,12 +71,18 @@ struct Outgoing {
     last_refusal: RefusalReason,
     retry_at: Time,
     backoff: Duration,
+    share: Option<Share>,
+    /// When the app asked.
+    asked_at: Time,
 }
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(4);
 /// Attempts of a read that follow each other without waiting.
 const ASK_ELSEWHERE: u32 = 3;
 const READ_PATIENCE: Duration = Duration::from_millis(20);
+/// What is tried again at a bound, and how often in all: within some 60 ms.
+const SMALL_BYTES: usize = 4 << 10;
+const SMALL_TRIES: u32 = 5;
 const LAST_BACKOFF: Duration = Duration::from_millis(100);
 
 impl Origin {
@@ -88,8 +122,6 @@ impl Origin {
             refuse(cx, ticket, RefusalReason::Overloaded, Applied::No);
             return;
         }
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
         let outgoing = Outgoing {
             ticket,
             operation,
@@ -101,7 +133,18 @@ impl Origin {
             last_refusal: RefusalReason::Timeout,
             retry_at: cx.now,
             backoff: FIRST_BACKOFF,
+            share: None,
+            asked_at: cx.now,
         };
+        if let Some(to) = data.view.as_ref().and_then(|v| v.primary(group)).filter(|to| *to != cx.me)
+            && !outgoing.operation.kind.is_read()
+            && self.forwarded.get(&to).is_some_and(|f| !f.admits(&cx.limits, wire_bytes(&outgoing.operation)))
+        {
+            refuse(cx, ticket, RefusalReason::Overloaded, Applied::No);
+            return;
+        }
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
         self.operations.insert(sequence, outgoing);
         self.attempt(cx, data, here, sequence);
         self.take_answers(cx, data);
@@ -125,17 +168,27 @@ impl Origin {
             Some(id) if id == cx.me => LAST_BACKOFF,
             // A read is asked of another copy soon; a write has only the one primary.
             _ if !write => READ_PATIENCE * attempt.min(5),
-            _ => cx.limits.resend * attempt.min(10),
+            Some(to) => {
+                let known = self.forwarded.get(&to).map(|f| f.window.patience(&cx.limits));
+                2 * known.unwrap_or(cx.limits.resend * 2) * (1 << (attempt - 1).min(4))
+            }
+            None => cx.limits.resend,
         };
         schedule(&mut self.due, outgoing, sequence, (cx.now + wait).min(outgoing.deadline));
         let Some(target) = target else {
             outgoing.last_refusal = RefusalReason::NoOwner;
             return;
         };
+        if write && target != cx.me {
+            share_in(&mut self.forwarded, cx, outgoing, target);
+        }
         if write && !outgoing.open.contains(&(target, cx.view)) {
             outgoing.open.push((target, cx.view));
         }
-        let operation = outgoing.operation.clone();
+        let mut operation = outgoing.operation.clone();
+        if let Some(age) = operation.idempotency.as_mut().and_then(|i| i.age.as_mut()) {
+            *age += cx.now.since(outgoing.asked_at);
+        }
         if target == cx.me {
             data.admit(cx, target, id, attempt, over_below, operation);
         } else {
@@ -166,6 +219,12 @@ impl Origin {
         let Some(outgoing) = self.operations.get_mut(&id.sequence) else { return };
         let refusal = match result {
             Ok(answer) => {
+                if let Some(share) = outgoing.share.filter(|s| s.to == from && !s.again)
+                    && let Some(forwarded) = self.forwarded.get_mut(&from)
+                {
+                    let took = cx.now.since(share.since) / 2;
+                    forwarded.window.acknowledged(&cx.limits, took, share.bytes, forwarded.bytes);
+                }
                 let ticket = outgoing.ticket;
                 self.finish(id.sequence);
                 cx.effects.push(Effect::Reply { ticket, result: Ok(answer) });
@@ -181,7 +240,15 @@ impl Origin {
             outgoing.open.retain(|open| *open != (from, view));
         }
         outgoing.last_refusal = refusal.reason;
-        if !refusal.reason.is_retryable() {
+        // At a bound the app is told at once, or after a few tries with what is small: carrying a value there again and
+        // again would only add to the load. It goes on only to learn what became of an attempt whose fate is not known.
+        let is_small = outgoing.operation.kind.value_bytes() <= SMALL_BYTES && outgoing.attempts < SMALL_TRIES;
+        let is_full = match refusal.reason {
+            RefusalReason::Overloaded => !is_small,
+            reason => reason == RefusalReason::ResultsFull,
+        };
+        let at_bound = is_full && outgoing.open.is_empty();
+        if at_bound || !refusal.reason.is_retryable() {
             let applied = if outgoing.open.is_empty() { refusal.applied } else { Applied::Unknown };
             let ticket = outgoing.ticket;
             self.finish(id.sequence);
@@ -199,7 +266,8 @@ impl Origin {
     }
 
     fn finish(&mut self, sequence: u64) {
-        if let Some(outgoing) = self.operations.remove(&sequence) {
+        if let Some(mut outgoing) = self.operations.remove(&sequence) {
+            give_back(&mut self.forwarded, &mut outgoing);
             self.due.remove(&(outgoing.retry_at, sequence));
         }
     }
@@ -227,6 +295,7 @@ impl Origin {
     /// Nothing can be decided any more: whoever waits is told so.
     pub(crate) fn abandon(&mut self, cx: &mut StepContext<'_>, reason: RefusalReason) {
         self.due.clear();
+        self.forwarded.clear();
         for outgoing in std::mem::take(&mut self.operations).into_values() {
             let applied = if outgoing.open.is_empty() { Applied::No } else { Applied::Unknown };
             refuse(cx, outgoing.ticket, reason, applied);
@@ -240,12 +309,57 @@ impl Origin {
     }
 
     /// A new view: whoever decides may be another now.
-    pub(crate) fn on_view(&mut self, cx: &StepContext<'_>) {
+    pub(crate) fn on_view(&mut self, cx: &StepContext<'_>, view: &View) {
         for (sequence, outgoing) in &mut self.operations {
+            give_back(&mut self.forwarded, outgoing);
             outgoing.backoff = FIRST_BACKOFF;
             let at = cx.now.min(outgoing.deadline);
             schedule(&mut self.due, outgoing, *sequence, at);
         }
+        self.forwarded.retain(|to, _| view.contains(*to));
+    }
+
+    /// What was forwarded to this peer may be lost with a connection.
+    pub(crate) fn on_connected(&mut self, cx: &StepContext<'_>, peer: MemberId) {
+        for (sequence, outgoing) in &mut self.operations {
+            if outgoing.share.is_some_and(|share| share.to == peer) || outgoing.asked.last() == Some(&peer) {
+                let at = cx.now.min(outgoing.deadline);
+                schedule(&mut self.due, outgoing, *sequence, at);
+            }
+        }
+    }
+}
+
+fn wire_bytes(operation: &Operation) -> usize {
+    operation.key.len() + operation.kind.value_bytes() + 96
+}
+
+/// Counts a write among those forwarded to a primary, until it is answered.
+fn share_in(
+    forwarded: &mut BTreeMap<MemberId, Forwarded>,
+    cx: &StepContext<'_>,
+    outgoing: &mut Outgoing,
+    to: MemberId,
+) {
+    if let Some(share) = outgoing.share.as_mut().filter(|share| share.to == to) {
+        share.again = true;
+        return;
+    }
+    give_back(forwarded, outgoing);
+    let bytes = wire_bytes(&outgoing.operation);
+    let target =
+        forwarded.entry(to).or_insert_with(|| Forwarded { window: Window::new(&cx.limits), bytes: 0, writes: 0 });
+    target.bytes += bytes;
+    target.writes += 1;
+    outgoing.share = Some(Share { to, bytes, since: cx.now, again: false });
+}
+
+fn give_back(forwarded: &mut BTreeMap<MemberId, Forwarded>, outgoing: &mut Outgoing) {
+    if let Some(share) = outgoing.share.take()
+        && let Some(target) = forwarded.get_mut(&share.to)
+    {
+        target.bytes -= share.bytes;
+        target.writes -= 1;
     }
 }
 

@@ -1,11 +1,11 @@
 //! A copy that is not the primary: holds what the primary orders, and learns what is stable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Data;
 use super::group::Role;
-use crate::ids::{GroupId, MemberId, Version};
+use crate::ids::{CacheId, GroupId, MemberId, Version};
 use crate::message::{Message, RememberedResult, Write, WriteBody};
 use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
@@ -32,6 +32,7 @@ impl<S: Storage> Data<S> {
             return;
         }
         let mut versions = Vec::with_capacity(writes.len());
+        let caches = caches_of(&writes);
         for write in writes {
             versions.push(write.version);
             let known = self.groups[group.index()].stable.counter;
@@ -39,6 +40,7 @@ impl<S: Storage> Data<S> {
                 self.take_write(cx, group, &write);
             }
         }
+        self.took_in(cx, &caches);
         cx.send(from, Message::Replicated { group, versions });
         self.take_stable(cx, group, stable);
     }
@@ -57,7 +59,7 @@ impl<S: Storage> Data<S> {
             g.counter = g.counter.max(write.version.counter);
         }
         for result in &write.results {
-            self.groups[group.index()].results.applied(result, &cx.limits, cx.now);
+            self.with_results(group, |results| results.applied(result, &cx.limits, cx.now));
         }
     }
 
@@ -71,6 +73,31 @@ impl<S: Storage> Data<S> {
         self.advance_stable(group, stable);
         if cx.bug(Bug::NoTombstones) {
             self.forget_tombstones_at_once(group);
+        }
+    }
+
+    /// Asks again how far groups are stable, where that was not heard since the last look although writes wait for it.
+    pub(super) fn ask_for_stable(&mut self, cx: &mut StepContext<'_>) {
+        let Some(view) = self.view.clone() else { return };
+        let mut asked: BTreeMap<MemberId, Vec<GroupId>> = BTreeMap::new();
+        for g in self.groups.iter_mut().filter(|g| matches!(g.role, Role::Owner | Role::Incoming(_))) {
+            let stands = g.looked_at == g.stable.counter && !g.recent.is_empty();
+            g.looked_at = g.stable.counter;
+            if let Some(primary) = view.primary(g.id).filter(|id| stands && *id != cx.me) {
+                asked.entry(primary).or_default().push(g.id);
+            }
+        }
+        for (primary, groups) in asked {
+            cx.send(primary, Message::StableRequest(groups));
+        }
+    }
+
+    /// A copy was not told how far groups led here are stable, or its word was lost.
+    pub(super) fn on_stable_request(&self, cx: &mut StepContext<'_>, from: MemberId, groups: &[GroupId]) {
+        let led = groups.iter().filter_map(|id| self.group(*id)).filter(|g| g.is_serving());
+        let marks: Vec<(GroupId, Version)> = led.map(|g| (g.id, g.stable)).collect();
+        if !marks.is_empty() {
+            cx.send(from, Message::Stable(marks));
         }
     }
 
@@ -92,7 +119,7 @@ impl<S: Storage> Data<S> {
             _ => (Version::ZERO, Vec::new()),
         };
         let results = match g.role {
-            Role::Owner => g.results.above(above.counter),
+            Role::Owner => g.results.above(above.counter, cx.now),
             _ => Vec::new(),
         };
         let mut writes: BTreeMap<CacheKey, Write> = BTreeMap::new();
@@ -105,6 +132,11 @@ impl<S: Storage> Data<S> {
         let writes = writes.into_values().collect();
         cx.send(from, Message::Collected { group, above, stable, writes, results });
     }
+}
+
+/// Caches that these writes bring entries into.
+pub(super) fn caches_of(writes: &[Write]) -> BTreeSet<CacheId> {
+    writes.iter().filter(|w| matches!(w.body, WriteBody::Entry { .. })).map(|w| w.cache).collect()
 }
 
 /// A record as it travels.

@@ -2,7 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::group::{AppliedWrite, Group, Pending, Waiter};
+use super::group::{AppliedWrite, Group, Pending, Role, Waiter};
+use super::intake::intake_bytes;
 use super::owner::write_of;
 use super::results::ResultLookup;
 use super::transfer::result_bytes;
@@ -10,8 +11,8 @@ use super::{Asker, Data};
 use crate::evaluate::{Decision, decide};
 use crate::event::Notice;
 use crate::ids::{GroupId, MemberId, Version};
-use crate::message::{Message, RememberedResult};
-use crate::operation::{Applied, Operation, OperationId, OperationKind, Outcome, Refusal, RefusalReason};
+use crate::message::{Message, RememberedKey, RememberedResult};
+use crate::operation::{Applied, Idempotency, Operation, OperationId, OperationKind, Outcome, Refusal, RefusalReason};
 use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Removal, Storage, StoredEntry};
@@ -46,23 +47,34 @@ impl<S: Storage> Data<S> {
             }
             Some(_) => {}
         }
-        self.groups[group.index()].results.over_below(id.origin, over_below);
-        match self.known(group, asker, operation.idempotency, cx.bug(Bug::RetriesApplyAgain)) {
+        self.with_results(group, |results| results.over_below(id.origin, over_below, cx.now));
+        match self.known(cx, group, asker, operation.idempotency) {
             ResultLookup::New => self.admit_write(cx, group, asker, &key, operation),
             ResultLookup::Pending(counter, outcome) => self.join_waiters(group, counter, asker, outcome),
             ResultLookup::Applied(outcome) | ResultLookup::Decided(outcome) => self.release(cx, group, asker, outcome),
             ResultLookup::Refused => self.refuse(cx, None, asker, RefusalReason::Rebalancing),
             ResultLookup::Over => self.refuse(cx, None, asker, RefusalReason::UnknownOperation),
+            ResultLookup::Mismatch => self.refuse(cx, None, asker, RefusalReason::IdempotencyMismatch),
+            ResultLookup::Forgotten => {
+                let refusal = Refusal { reason: RefusalReason::UnknownOperation, applied: Applied::Unknown };
+                self.conclude(cx, asker, Err(refusal));
+            }
         }
     }
 
-    fn known(&self, group: GroupId, asker: Asker, idempotency: Option<u128>, forgetful: bool) -> ResultLookup {
+    fn known(
+        &self,
+        cx: &StepContext<'_>,
+        group: GroupId,
+        asker: Asker,
+        idempotency: Option<Idempotency>,
+    ) -> ResultLookup {
         let group = &self.groups[group.index()];
         let is_pending = |counter| group.primary().is_some_and(|p| p.pending.get(&counter).is_some_and(|w| !w.done));
-        if forgetful {
+        if cx.bug(Bug::RetriesApplyAgain) {
             return ResultLookup::New;
         }
-        group.results.look_up(asker.id, asker.attempt, idempotency, is_pending)
+        group.results.look_up(asker.id, asker.attempt, idempotency, cx.limits.keyed_result_life, is_pending)
     }
 
     /// A repeated attempt of a pending operation is answered with the first one's result; each asker once.
@@ -80,7 +92,7 @@ impl<S: Storage> Data<S> {
 
     fn refuse(&mut self, cx: &mut StepContext<'_>, group: Option<GroupId>, asker: Asker, reason: RefusalReason) {
         if let Some(group) = group {
-            self.groups[group.index()].results.refused(asker.id, asker.attempt);
+            self.with_results(group, |results| results.refused(asker.id, asker.attempt, cx.now));
         }
         self.conclude(cx, asker, Err(Refusal { reason, applied: Applied::No }));
     }
@@ -165,13 +177,15 @@ impl<S: Storage> Data<S> {
         key: &CacheKey,
         operation: Operation,
     ) {
-        let keyed_full =
-            operation.idempotency.is_some() && self.groups[group.index()].results.keyed_full(&cx.limits, cx.now);
-        let reason = self.cannot_order(cx, group).or(keyed_full.then_some(RefusalReason::Overloaded));
+        let window_full = (!self.links_admit(cx, group, &operation)).then_some(RefusalReason::Overloaded);
+        let results_full = operation.idempotency.is_some() && self.results_are_full(group, key, hash_of(key));
+        let results_full = results_full.then_some(RefusalReason::ResultsFull);
+        let reason = self.cannot_order(cx, group).or(results_full).or(window_full);
         if let Some(reason) = reason {
             self.refuse(cx, Some(group), asker, reason);
             return;
         }
+        self.make_room(cx, key.cache, key.key.len() + operation.kind.value_bytes());
         let newest = self.store.peek(group, key).and_then(|r| r.entry);
         let expired = newest.as_ref().is_some_and(|e| e.is_expired(cx.now));
         let current = newest.as_ref().filter(|_| !expired);
@@ -181,7 +195,7 @@ impl<S: Storage> Data<S> {
                 let dirty = self.groups[group.index()].primary().and_then(|p| p.dirty.get(key));
                 let last = dirty.and_then(|chain| chain.back().copied());
                 let on = if expired { version.counter } else { last.unwrap_or(0) };
-                self.groups[group.index()].results.decided(asker.id, on, &outcome);
+                self.with_results(group, |results| results.decided(asker.id, on, &outcome, cx.now));
                 match last {
                     // "Absent" rests on the removal, also where what has expired is not stable itself: a copy that got
                     // it late goes on showing it until the removal is there (E-2).
@@ -196,10 +210,9 @@ impl<S: Storage> Data<S> {
             }
             Decision::Write { entry, outcome } => {
                 if let Some(entry) = &entry
-                    && current.is_none()
-                    && self.store.is_full(key.cache, key.key.len() + entry.value.len())
+                    && let Some(reason) = self.lacks_room(cx, group, key, entry, newest.as_ref())
                 {
-                    self.refuse(cx, Some(group), asker, RefusalReason::Full);
+                    self.refuse(cx, Some(group), asker, reason);
                     return;
                 }
                 let over_below = self.groups[group.index()].results.known_over(asker.id.origin);
@@ -219,6 +232,14 @@ impl<S: Storage> Data<S> {
         let full = primary.pending.len() >= cx.limits.pending_writes_per_group
             || primary.pending_bytes >= cx.limits.pending_bytes_per_group;
         (full || self.pending_bytes >= cx.limits.pending_bytes).then_some(RefusalReason::Overloaded)
+    }
+
+    /// Whether every copy of the group can be sent this write soon. Removals and what a promotion sends again are ordered
+    /// all the same, and wait for their turn.
+    fn links_admit(&self, cx: &StepContext<'_>, group: GroupId, operation: &Operation) -> bool {
+        let Some(primary) = self.groups[group.index()].primary() else { return true };
+        let bytes = operation.key.len() + operation.kind.value_bytes();
+        primary.replicas.iter().all(|peer| self.links.admits(&cx.limits, *peer, bytes))
     }
 
     /// Orders a write of the group: gives it the next version, applies it here, and sends it to every other copy
@@ -248,7 +269,7 @@ impl<S: Storage> Data<S> {
         let before = self.store.peek(group, key).and_then(|r| r.entry);
         self.apply(group, key, version, entry.clone());
         if let Some(result) = &result {
-            self.groups[group.index()].results.applied(result, &cx.limits, cx.now);
+            self.with_results(group, |results| results.applied(result, &cx.limits, cx.now));
         }
         // Who holds this write and not an earlier pending one of its key must know that one's result all the same.
         let mut results = self.covered_results(group, key);
@@ -266,34 +287,40 @@ impl<S: Storage> Data<S> {
 
     /// Makes an applied write pending and sends it to every copy.
     pub(super) fn hold(&mut self, cx: &mut StepContext<'_>, group: GroupId, held: AppliedWrite) {
-        let g = &mut self.groups[group.index()];
-        let stable = g.stable;
-        let Some(primary) = g.primary_mut() else { return };
+        let Some(primary) = self.groups[group.index()].primary_mut() else { return };
         let counter = held.version.counter;
         let value_bytes = |e: &Option<StoredEntry>| e.as_ref().map_or(0, |e| e.value.len());
         let results: usize = held.results.iter().map(result_bytes).sum();
-        let bytes = held.key.key.len() + value_bytes(&held.entry) + value_bytes(&held.before) + results;
-        let write = write_of(&held.key, held.version, held.entry.as_ref(), held.results.clone(), cx.now);
-        for &to in &primary.replicas {
-            cx.send(to, Message::Replicate { group, writes: vec![write.clone()], stable });
+        let intake_bytes = intake_bytes(&held.key, held.entry.as_ref());
+        if intake_bytes > 0 {
+            self.intake.ordered(held.key.cache, intake_bytes);
+        }
+        let wire_bytes = held.key.key.len() + value_bytes(&held.entry) + results;
+        let bytes = wire_bytes + value_bytes(&held.before);
+        let replicas = primary.replicas.clone();
+        for &to in &replicas {
+            self.links.add(&cx.limits, to, (group, counter), wire_bytes, cx.now);
         }
         primary.dirty.entry(held.key.clone()).or_default().push_back(counter);
         let pending = Pending {
             version: held.version,
             key: held.key,
-            missing: primary.replicas.clone(),
+            missing: replicas.clone(),
             waiters: held.waiters,
             before: held.before,
             entry: held.entry,
             results: held.results,
             bytes,
-            sent: cx.now,
-            resent: cx.now,
+            intake_bytes,
+            wire_bytes,
             done: false,
         };
         primary.pending.insert(counter, pending);
         primary.pending_bytes += bytes;
         self.pending_bytes += bytes;
+        for to in replicas {
+            self.send_due(cx, to);
+        }
         self.settle(cx, group, Some(counter));
     }
 
@@ -311,8 +338,10 @@ impl<S: Storage> Data<S> {
                 continue;
             };
             pending.missing.retain(|id| *id != from);
+            self.links.acknowledged(&cx.limits, from, (group, version.counter), cx.now);
             self.settle(cx, group, Some(version.counter));
         }
+        self.send_due(cx, from);
     }
 
     /// Releases what has become stable: a write once every copy holds it and its key's earlier writes are released;
@@ -372,6 +401,9 @@ impl<S: Storage> Data<S> {
             }
             let pending = first.remove();
             self.pending_bytes = self.pending_bytes.saturating_sub(pending.bytes);
+            if pending.intake_bytes > 0 {
+                self.intake.settled(pending.key.cache, pending.intake_bytes);
+            }
             primary.pending_bytes = primary.pending_bytes.saturating_sub(pending.bytes);
             stable = Some(pending.version);
         }
@@ -409,52 +441,58 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    /// Sends again what was not acknowledged for a while.
-    pub(super) fn resend_pending(&mut self, cx: &mut StepContext<'_>) {
-        let after = cx.limits.resend * 2;
-        for index in 0..self.groups.len() {
-            self.resend(cx, index, None, after);
+    /// Sends a peer what the window to it has room for.
+    fn send_due(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
+        while let Some((group, counter)) = self.links.take_due(peer, cx.now) {
+            let g = &self.groups[group.index()];
+            let Some(pending) = g.primary().and_then(|p| p.pending.get(&counter)) else { continue };
+            let (version, results) = (pending.version, pending.results.clone());
+            let write = write_of(&pending.key, version, pending.entry.as_ref(), results, cx.now);
+            cx.send(peer, Message::Replicate { group, writes: vec![write], stable: g.stable });
         }
     }
 
-    /// Everything that a member has not acknowledged goes to it at once: it has only now installed this view.
+    pub(super) fn send_all_due(&mut self, cx: &mut StepContext<'_>) {
+        for peer in self.links.waiting() {
+            self.send_due(cx, peer);
+        }
+    }
+
+    /// Sends again what seems lost.
+    pub(super) fn send_lost(&mut self, cx: &mut StepContext<'_>) {
+        self.links.note_lost(&cx.limits, cx.now);
+        self.send_all_due(cx);
+    }
+
+    /// What a member has not acknowledged goes to it: it has only now installed this view.
     pub(crate) fn on_installed(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
+        self.links.begin_again(peer, cx.now);
+        self.send_due(cx, peer);
         for index in 0..self.groups.len() {
             if self.groups[index].primary().is_some() {
-                self.resend(cx, index, Some(peer), std::time::Duration::ZERO);
                 self.after_install_of(cx, index, peer);
             }
         }
     }
 
-    fn resend(&mut self, cx: &mut StepContext<'_>, index: usize, only: Option<MemberId>, after: std::time::Duration) {
-        let group = self.groups[index].id;
-        let stable = self.groups[index].stable;
-        let Some(primary) = self.groups[index].primary_mut() else { return };
-        for pending in primary.pending.values_mut() {
-            if pending.missing.is_empty() || cx.now.since(pending.resent) < after {
-                continue;
-            }
-            if only.is_none() {
-                pending.resent = cx.now;
-            }
-            let write =
-                write_of(&pending.key, pending.version, pending.entry.as_ref(), pending.results.clone(), cx.now);
-            for &to in pending.missing.iter().filter(|id| only.is_none_or(|o| o == **id)) {
-                cx.send(to, Message::Replicate { group, writes: vec![write.clone()], stable });
-            }
-        }
+    /// What was sent on the connection before may be lost.
+    pub(crate) fn on_connected(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
+        self.links.reconnected(peer, cx.now);
+        self.send_due(cx, peer);
+        self.ask_collections_of(cx, peer);
+        self.pull_again_from(cx, peer);
     }
 
     /// Under a new view every copy of it must acknowledge what is pending (W-1).
     pub(super) fn renew_pending(&mut self, cx: &mut StepContext<'_>, index: usize) {
-        let Some(primary) = self.groups[index].primary_mut() else { return };
-        let replicas = primary.replicas.clone();
-        for pending in primary.pending.values_mut() {
-            pending.missing = replicas.clone();
-            pending.sent = cx.now;
+        let group = self.groups[index].id;
+        let Role::Primary(primary) = &mut self.groups[index].role else { return };
+        for (counter, pending) in &mut primary.pending {
+            pending.missing = primary.replicas.clone();
+            for &peer in &pending.missing {
+                self.links.add(&cx.limits, peer, (group, *counter), pending.wire_bytes, cx.now);
+            }
         }
-        self.resend(cx, index, None, std::time::Duration::ZERO);
     }
 
     /// Tells the other copies how far each group is stable.
@@ -477,16 +515,19 @@ impl<S: Storage> Data<S> {
     }
 
     /// Removes an entry in order, if its version still is the one seen, for expiry or eviction (E-1).
-    pub(super) fn remove_in_order(&mut self, cx: &mut StepContext<'_>, removal: &Removal, expired: bool) {
+    /// Gives whether it did.
+    pub(super) fn remove_in_order(&mut self, cx: &mut StepContext<'_>, removal: &Removal, expired: bool) -> bool {
         let group = removal.group;
         let serves = self.serves(group, cx.now) && self.cannot_order(cx, group).is_none();
         let dirty = self.groups[group.index()].primary().is_some_and(|p| p.dirty.contains_key(&removal.key));
         let record = self.store.peek(group, &removal.key);
         let same = record.is_some_and(|r| r.version == removal.version && r.entry.is_some());
-        if serves && !dirty && same {
+        let removes = serves && !dirty && same;
+        if removes {
             self.order_waited(cx, group, &removal.key, None, None, SmallVec::new());
             self.removed(cx, &removal.key, expired);
         }
+        removes
     }
 
     fn removed(&self, cx: &mut StepContext<'_>, key: &CacheKey, expired: bool) {
@@ -502,5 +543,17 @@ fn remembered(
     outcome: &Outcome,
 ) -> RememberedResult {
     debug_assert!(!matches!(operation.kind, OperationKind::Get));
-    RememberedResult { id, idempotency: operation.idempotency, over_below, version, outcome: outcome.clone() }
+    let entry = hash_of_key(&operation.key);
+    let idempotency = operation.idempotency.map(|i| RememberedKey { key: i.key, fingerprint: i.fingerprint, entry });
+    let (cache, age) = (operation.cache, std::time::Duration::ZERO);
+    RememberedResult { id, cache, idempotency, age, over_below, version, outcome: outcome.clone() }
+}
+
+fn hash_of(key: &CacheKey) -> u64 {
+    hash_of_key(&key.key)
+}
+
+/// Tells the entries of a cache apart, for their shares of its budget of results.
+fn hash_of_key(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
 }

@@ -34,6 +34,7 @@ impl<S: Storage> Data<S> {
         let phase = Phase::Collecting { awaited, newest: BTreeMap::new(), results: BTreeMap::new() };
         let mut primary = Primary::new(replicas, dropped, phase);
         primary.waits_since = Some(cx.now);
+        primary.asks.begin(cx.now);
         self.groups[index].role = super::group::Role::Primary(Box::new(primary));
         self.ask_collections(cx, index);
         self.collected_all(cx, group);
@@ -47,9 +48,23 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    pub(super) fn resend_promotions(&self, cx: &mut StepContext<'_>) {
+    /// Asks again what was not answered. An answer may be long, so each wait is double the one before.
+    pub(super) fn resend_promotions(&mut self, cx: &mut StepContext<'_>) {
+        let first = cx.limits.resend * 2;
         for index in 0..self.groups.len() {
-            self.ask_collections(cx, index);
+            let Some(primary) = self.groups[index].primary_mut() else { continue };
+            if primary.awaited().next().is_some() && primary.asks.is_due(cx.now, first) {
+                self.ask_collections(cx, index);
+            }
+        }
+    }
+
+    /// A question to this peer, or its answer, may have been lost with a connection.
+    pub(super) fn ask_collections_of(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
+        for g in &self.groups {
+            if g.primary().is_some_and(|p| p.awaited().any(|id| id == peer)) {
+                cx.send(peer, Message::Collect { group: g.id, above: g.stable });
+            }
         }
     }
 
@@ -83,6 +98,7 @@ impl<S: Storage> Data<S> {
     pub(super) fn on_collected(&mut self, cx: &mut StepContext<'_>, from: MemberId, group: GroupId, got: Collected) {
         let Some(g) = self.groups.get_mut(group.index()) else { return };
         let known = g.stable;
+        self.links.progressed(from, cx.now);
         let Some(primary) = g.primary_mut() else { return };
         if primary.dropped.remove(&from) {
             self.after_dropped(cx, group);
@@ -124,7 +140,7 @@ impl<S: Storage> Data<S> {
             }
         }
         for result in results.values() {
-            self.groups[group.index()].results.applied(result, &cx.limits, cx.now);
+            self.with_results(group, |results| results.applied(result, &cx.limits, cx.now));
         }
         self.resend_recent(cx, group);
     }
@@ -134,7 +150,7 @@ impl<S: Storage> Data<S> {
     fn resend_recent(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
         let g = &self.groups[group.index()];
         let mut results: BTreeMap<u64, RememberedResult> =
-            g.results.above(g.stable.counter).into_iter().map(|r| (r.version.counter, r)).collect();
+            g.results.above(g.stable.counter, cx.now).into_iter().map(|r| (r.version.counter, r)).collect();
         let mut writes: Vec<AppliedWrite> = Vec::new();
         for (counter, (version, key)) in &g.recent {
             let Some(record) = self.store.peek(group, key).filter(|r| r.version == *version) else { continue };
@@ -179,6 +195,9 @@ impl<S: Storage> Data<S> {
         self.advance_stable(group, stable);
         let stable = self.groups[group.index()].stable;
         self.gate.open(group, cx.view.0, stable);
+        if let Some(deadline) = self.store.next_deadline(group) {
+            self.upkeep.expires(group, deadline);
+        }
         self.stable_due.insert(group);
         self.stable_at.get_or_insert(cx.now + cx.limits.stable_delay);
         cx.notice(Notice::Promoted { group, resent: count });

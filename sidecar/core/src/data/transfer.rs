@@ -1,15 +1,14 @@
 //! State transfer: an incoming copy pulls the group from its serving primary, part by part, while writes go on (T-1).
 
 use super::Data;
-use super::group::Role;
-use super::owner::write_of;
+use super::group::{Retry, Role};
+use super::owner::{caches_of, write_of};
+use super::results::value_bytes;
 use crate::event::Notice;
 use crate::ids::{GroupId, MemberId, Version, ViewNumber};
 use crate::message::{Message, RememberedResult, Write, WriteBody};
-use crate::operation::Outcome;
 use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Storage};
-use crate::time::Time;
 
 /// The receiving side.
 #[derive(Debug)]
@@ -18,7 +17,9 @@ pub(super) struct Filling {
     pub(super) since: ViewNumber,
     pub(super) transfer: u64,
     next_part: u64,
-    asked: Option<Time>,
+    /// Whether a part was asked for, and when it is asked for again.
+    asked: bool,
+    asks: Retry,
     pub(super) complete: bool,
     records: usize,
     bytes: usize,
@@ -26,7 +27,16 @@ pub(super) struct Filling {
 
 impl Filling {
     pub(super) fn new(since: ViewNumber, transfer: u64) -> Filling {
-        Filling { since, transfer, next_part: 0, asked: None, complete: false, records: 0, bytes: 0 }
+        Filling {
+            since,
+            transfer,
+            next_part: 0,
+            asked: false,
+            asks: Retry::default(),
+            complete: false,
+            records: 0,
+            bytes: 0,
+        }
     }
 }
 
@@ -61,24 +71,43 @@ impl<S: Storage> Data<S> {
     pub(super) fn resend_pulls(&mut self, cx: &mut StepContext<'_>) {
         for index in 0..self.groups.len() {
             let group = self.groups[index].id;
-            let Role::Incoming(filling) = &self.groups[index].role else { continue };
+            let Role::Incoming(filling) = &mut self.groups[index].role else { continue };
             if filling.complete {
                 continue;
             }
-            let waiting = filling.asked.is_none();
+            let waiting = !filling.asked;
             if waiting && self.filling.len() >= cx.limits.transfers && !self.filling.contains(&group) {
                 continue;
             }
-            if waiting || filling.asked.is_some_and(|at| cx.now.since(at) >= cx.limits.resend) {
+            if waiting {
+                self.pull(cx, group);
+            } else if filling.asks.is_due(cx.now, cx.limits.resend * 2) {
+                self.ask_for_part(cx, group);
+            }
+        }
+    }
+
+    /// A request to this peer, or the part that it sent, may have been lost with a connection.
+    pub(super) fn pull_again_from(&mut self, cx: &mut StepContext<'_>, peer: MemberId) {
+        for group in self.filling.clone() {
+            if self.view.as_ref().and_then(|v| v.primary(group)) == Some(peer) {
                 self.pull(cx, group);
             }
         }
     }
 
+    /// Asks for the next part for the first time.
     fn pull(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
+        if let Role::Incoming(filling) = &mut self.groups[group.index()].role {
+            filling.asked = true;
+            filling.asks.begin(cx.now);
+        }
+        self.ask_for_part(cx, group);
+    }
+
+    fn ask_for_part(&mut self, cx: &mut StepContext<'_>, group: GroupId) {
         let Some(primary) = self.view.as_ref().and_then(|v| v.primary(group)) else { return };
-        let Role::Incoming(filling) = &mut self.groups[group.index()].role else { return };
-        filling.asked = Some(cx.now);
+        let Role::Incoming(filling) = &self.groups[group.index()].role else { return };
         let (transfer, part) = (filling.transfer, filling.next_part);
         self.filling.insert(group);
         if primary != cx.me {
@@ -95,6 +124,7 @@ impl<S: Storage> Data<S> {
         transfer: u64,
         part: u64,
     ) {
+        self.links.progressed(from, cx.now);
         let Some(view) = self.view.clone() else { return };
         let expected = self.group(group).is_some_and(super::group::Group::is_serving)
             && view.incoming(group).iter().any(|(id, _)| *id == from);
@@ -151,7 +181,7 @@ impl<S: Storage> Data<S> {
         }
         let mut carried = Vec::new();
         if at >= sending.keys.len() {
-            let all = sending.results.get_or_insert_with(|| results.up_to(stable.counter));
+            let all = sending.results.get_or_insert_with(|| results.up_to(stable.counter, cx.now));
             for result in &all[at - sending.keys.len()..] {
                 if bytes >= cx.limits.transfer_chunk_bytes || at >= most {
                     break;
@@ -185,15 +215,17 @@ impl<S: Storage> Data<S> {
         for write in &got.writes {
             self.take_write(cx, group, write);
         }
-        let g = &mut self.groups[group.index()];
-        for result in &got.results {
-            g.results.applied(result, &cx.limits, cx.now);
-        }
+        self.took_in(cx, &caches_of(&got.writes));
+        self.with_results(group, |results| {
+            for result in &got.results {
+                results.applied(result, &cx.limits, cx.now);
+            }
+        });
         if !got.last {
             self.pull(cx, group);
             return;
         }
-        if let Role::Incoming(filling) = &mut g.role {
+        if let Role::Incoming(filling) = &mut self.groups[group.index()].role {
             filling.complete = true;
             cx.notice(Notice::Transferred { group, records: filling.records, bytes: filling.bytes });
         }
@@ -216,11 +248,7 @@ impl<S: Storage> Data<S> {
 
 /// About how many bytes a result takes in a message.
 pub(super) fn result_bytes(result: &RememberedResult) -> usize {
-    let previous = match &result.outcome {
-        Outcome::Stored { previous, .. } | Outcome::Deleted { previous } => previous.as_ref(),
-        _ => None,
-    };
-    64 + previous.map_or(0, |p| p.value.len())
+    96 + value_bytes(&result.outcome)
 }
 
 fn value_len(write: &Write) -> usize {

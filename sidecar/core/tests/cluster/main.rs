@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test ends where it fails")]
 
+mod bounds;
+mod links;
 mod lost_document;
 mod map;
+mod overload;
 mod reboots;
+mod retries;
 mod rules;
 mod standing_faults;
 mod vacant;

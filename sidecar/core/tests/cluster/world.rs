@@ -11,12 +11,13 @@ use sidegrid_core::event::{Notice, Port, RegistryAnswer, RegistryCall, Ticket};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::message::{Envelope, Message, Ping};
-use sidegrid_core::operation::{Answer, Condition, Operation, OperationKind, Outcome, Refusal};
+use sidegrid_core::operation::{Answer, Condition, Idempotency, Operation, OperationKind, Outcome, Refusal};
 use sidegrid_core::planted_bug::Bugs;
 use sidegrid_core::view::{Replicas, View};
 use sidegrid_core::{CacheId, ClusterUid, Effect, Event, MemberId, Time, ViewNumber};
 
-use crate::map::Map;
+use crate::links::Links;
+use crate::map::{Bounds, Map};
 
 pub(crate) type Told = Result<Answer, Refusal>;
 
@@ -28,6 +29,12 @@ pub(crate) struct Node {
     pub(crate) superseded: bool,
     /// Neither turns nor answers; its lease is not consulted either.
     pub(crate) down: bool,
+}
+
+impl Node {
+    pub(crate) fn suspected_anybody(&self) -> bool {
+        self.notices.iter().any(|n| matches!(n, Notice::Suspected { .. }))
+    }
 }
 
 /// All nodes, by id.
@@ -55,9 +62,13 @@ pub(crate) struct World {
     /// Messages kept back, for the test to look at or let go.
     pub(crate) kept: Vec<(u64, u64, Envelope)>,
     pub(crate) keep: fn(&Message) -> bool,
+    /// How fast the data links are; each carries what it is given in order.
+    pub(crate) links: Links,
     queue: VecDeque<(u64, u64, Envelope)>,
     replies: BTreeMap<u64, Told>,
     replicas: Vec<Replicas>,
+    bounds: Bounds,
+    limits: Limits,
     tickets: u64,
     started: u64,
 }
@@ -70,6 +81,20 @@ impl World {
 
     /// A cluster of `size` members that have settled, with a cache for each of `replicas`.
     pub(crate) fn with(size: u64, replicas: Vec<Replicas>) -> World {
+        World::made(size, replicas, Bounds::default(), Limits::default())
+    }
+
+    /// The same with a bounded cache.
+    pub(crate) fn bounded(size: u64, replicas: Replicas, bounds: Bounds) -> World {
+        World::made(size, vec![replicas], bounds, Limits::default())
+    }
+
+    /// The same with other limits.
+    pub(crate) fn limited(size: u64, replicas: Replicas, limits: Limits) -> World {
+        World::made(size, vec![replicas], Bounds::default(), limits)
+    }
+
+    fn made(size: u64, replicas: Vec<Replicas>, bounds: Bounds, limits: Limits) -> World {
         let mut world = World {
             now: Time::from_nanos(1_000_000_000),
             nodes: BTreeMap::new(),
@@ -85,9 +110,12 @@ impl World {
             cut: BTreeSet::new(),
             kept: Vec::new(),
             keep: |_| false,
+            links: Links::default(),
             queue: VecDeque::new(),
             replies: BTreeMap::new(),
             replicas,
+            bounds,
+            limits,
             tickets: 0,
             started: 0,
         };
@@ -115,7 +143,7 @@ impl World {
     /// A node on the same machine id, after the boot `boot`.
     pub(crate) fn start_on_boot(&mut self, id: u64, lock: &str, boot: &str) {
         let setup = self.setup(id, lock, boot, None);
-        let store = Arc::new(Map::default());
+        let store = Arc::new(Map::bounded(self.bounds));
         let core = Core::new(setup, Arc::clone(&store), self.now);
         self.add(id, core, store);
     }
@@ -150,7 +178,7 @@ impl World {
             agreed,
             creates: Some(ClusterUid(7)),
             formerly,
-            limits: Limits::default(),
+            limits: self.limits,
             seed: id,
             bugs: Bugs::default(),
         }
@@ -158,6 +186,12 @@ impl World {
 
     pub(crate) fn view(&self, id: u64) -> Option<Arc<View>> {
         self.nodes[&id].core.snapshot(self.now).view
+    }
+
+    /// The primary of a key, as the first member sees it.
+    pub(crate) fn primary_of(&self, key: &str) -> MemberId {
+        let segment = sidegrid_core::SegmentId::of(key.as_bytes(), 4);
+        self.view(1).and_then(|v| v.primary(sidegrid_core::GroupId::new(0, segment, 4))).unwrap()
     }
 
     pub(crate) fn has_lease(&self, id: u64) -> bool {
@@ -267,6 +301,7 @@ impl World {
     }
 
     fn deliver(&mut self) {
+        self.queue.extend(self.links.arrived(self.now));
         while let Some((from, to, envelope)) = self.queue.pop_front() {
             if (self.keep)(&envelope.message) {
                 self.kept.push((from, to, envelope));
@@ -304,6 +339,7 @@ impl World {
 
     fn carry_out(&mut self, id: u64, effect: Effect) {
         match effect {
+            Effect::Send { to, envelope } if self.links.are_limited() => self.links.push(self.now, id, to.0, envelope),
             Effect::Send { to, envelope } => self.queue.push_back((id, to.0, envelope)),
             Effect::Peers(peers) => {
                 for peer in peers {
@@ -359,10 +395,24 @@ impl World {
     }
 
     pub(crate) fn submit_to(&mut self, cache: u16, id: u64, key: &str, kind: OperationKind) -> u64 {
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        self.enter(id, Operation { cache: CacheId(cache), key, kind, idempotency: None })
+    }
+
+    pub(crate) fn submit_with(
+        &mut self,
+        id: u64,
+        key: &str,
+        kind: OperationKind,
+        idempotency: Option<Idempotency>,
+    ) -> u64 {
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        self.enter(id, Operation { cache: CacheId(0), key, kind, idempotency })
+    }
+
+    fn enter(&mut self, id: u64, operation: Operation) -> u64 {
         self.tickets += 1;
         let ticket = self.tickets;
-        let operation =
-            Operation { cache: CacheId(cache), key: Bytes::copy_from_slice(key.as_bytes()), kind, idempotency: None };
         let deadline = self.now + Duration::from_secs(5);
         self.step(id, Event::Submit { ticket: Ticket(ticket), operation, deadline });
         self.deliver();

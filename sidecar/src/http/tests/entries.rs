@@ -176,7 +176,7 @@ async fn counters_are_exact() {
     api.end().await;
 }
 
-/// O-1: over HTTP, and not across entries, kinds of write or caches.
+/// O-1, O-4: over HTTP, and not across entries or caches; another request with the same key is refused.
 #[tokio::test]
 async fn a_retry_with_its_idempotency_key_applies_once() {
     let api = Running::start(&settings());
@@ -188,7 +188,14 @@ async fn a_retry_with_its_idempotency_key_applies_once() {
     assert_eq!(add(K, "a-2").await.text(), "2");
     assert_eq!(add("/v1/caches/c/entries/other", "a-1").await.text(), "1");
     assert_eq!(add("/v1/caches/short/entries/k", "a-1").await.text(), "1");
-    assert_eq!(api.ask(&format!("PUT {K}"), &[("idempotency-key", "a-1")], b"x").await.status, 204);
+    for (request, body) in [(format!("PUT {K}"), "x"), (format!("POST {K}/increment?by=2"), "")] {
+        let got = api.ask(&request, &[("idempotency-key", "a-1")], body.as_bytes()).await;
+        assert_eq!((got.status, got.problem().as_str()), (422, "idempotency-mismatch"), "{request}");
+    }
+    // A UUID of version 7 says when it was made: this one in 2022.
+    let old = add(K, "017f22e2-79b0-7cc3-98c4-dc0c0c07398f").await;
+    assert_eq!((old.status, old.problem().as_str()), (409, "unknown-operation"));
+    assert_eq!(add(K, "a-2").await.text(), "2");
     // The first answer, not what would be true now.
     let once = [("idempotency-key", "b-1"), ("if-none-match", "*")];
     assert_eq!(api.ask("PUT /v1/caches/c/entries/n", &once, b"x").await.status, 201);
