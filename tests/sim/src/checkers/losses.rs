@@ -27,7 +27,9 @@ impl World {
             self.stats.losses += 1;
             // Of a vacant group, its last ones.
             let owners = before.vacant.get(&group).cloned().unwrap_or_else(|| old.owners(group).to_vec());
-            if let Some(kept) = owners.iter().find(|id| new.contains(**id)) {
+            // One that was put out and is back in the same incarnation never installed the view that made it the owner.
+            let stays = |id: &&MemberId| !before.vacant.contains_key(&group) && new.contains(**id);
+            if let Some(kept) = owners.iter().find(stays) {
                 let what = format!("group {} starts empty although {kept} held it and stays", group.0);
                 return self.violated("losses", what, None);
             }
