@@ -240,7 +240,8 @@ impl Turns<'_> {
                 drop(held);
             }
             Inbound::Heard { from, view, confirmed_past } => self.step(Event::Heard { from, view, confirmed_past }),
-            Inbound::Unreachable(peer) => self.step(Event::Unreachable { peer }),
+            Inbound::Unreachable { peer, .. } => self.step(Event::Unreachable { peer }),
+            Inbound::Connected { .. } => {}
             Inbound::Reached(peer) => self.step(Event::Reached { peer }),
         }
     }
