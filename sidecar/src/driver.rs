@@ -12,7 +12,7 @@ use sidegrid_core::limits::Limits;
 use sidegrid_core::message::{Envelope, Message};
 use sidegrid_core::operation::{Applied, Refusal, RefusalReason};
 use sidegrid_core::{ClusterUid, Effect, Effects, Event, Kept, MemberId, Time};
-use sidegrid_net::{Clock, Inbound, Mesh, TlsMode};
+use sidegrid_net::{Clock, Inbound, Mesh, Plane, TlsMode};
 use sidegrid_registry::Registry;
 use sidegrid_store::Store;
 use tokio::sync::{mpsc, watch};
@@ -242,16 +242,9 @@ impl Turns<'_> {
                 drop(held);
             }
             Inbound::Heard { from, view, confirmed_past } => self.step(Event::Heard { from, view, confirmed_past }),
-            Inbound::Unreachable(peer) => {
-                // Both ports: the mesh doesn't say which.
-                self.step(Event::Unreachable { peer, port: Port::Data });
-                self.step(Event::Unreachable { peer, port: Port::FailureDetection });
-            }
-            Inbound::Reached(peer) => {
-                self.step(Event::Connected { peer, port: Port::Data });
-                self.step(Event::Connected { peer, port: Port::FailureDetection });
-                self.step(Event::Reached { peer });
-            }
+            Inbound::Unreachable { peer, plane } => self.step(Event::Unreachable { peer, port: port_of(plane) }),
+            Inbound::Connected { peer, plane } => self.step(Event::Connected { peer, port: port_of(plane) }),
+            Inbound::Reached(peer) => self.step(Event::Reached { peer }),
         }
     }
 
@@ -320,6 +313,13 @@ impl Turns<'_> {
             let what = if self.first { "process" } else { "incarnation" };
             tracing::info!("asking to join, {} ms after this {what} began", since.as_millis());
         }
+    }
+}
+
+fn port_of(plane: Plane) -> Port {
+    match plane {
+        Plane::Data => Port::Data,
+        Plane::FailureDetection => Port::FailureDetection,
     }
 }
 

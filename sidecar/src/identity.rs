@@ -23,7 +23,7 @@ const PROTOCOLS: (u16, u16) = (1, 1);
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-/// What stays the same over incarnations. Holds the name's lock for as long as the process lives (P-1).
+/// What stays the same over incarnations.
 #[derive(Debug)]
 pub(crate) struct Identity {
     name: String,
@@ -33,7 +33,6 @@ pub(crate) struct Identity {
     failure_detection_address: SocketAddr,
     /// In a pod, whose containers the platform dates by the calendar; elsewhere the boot clock numbers incarnations.
     incarnations: Option<Incarnations>,
-    _lock: NameLock,
 }
 
 /// Why this process can't be anybody.
@@ -80,15 +79,19 @@ fn shortened(name: String) -> String {
 }
 
 impl Identity {
-    /// Takes the name's lock and the ports between members. Blocks for at most two seconds.
+    /// Takes the name's lock, to be held for as long as the process lives (P-1), and the ports between members. Blocks for
+    /// at most two seconds.
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub(crate) fn take(settings: &Settings) -> Result<(Identity, Listeners), IdentityError> {
+    pub(crate) fn take(settings: &Settings) -> Result<(Identity, Listeners, NameLock), IdentityError> {
         let name = name(settings);
         let lock = lock(settings, &name)?;
         let choice = address::choose(&settings.network.bind_address)?;
-        tracing::debug!("bind address {}: {}", choice.address, choice.why);
+        tracing::info!("bind address {}: {}", choice.address, choice.why);
+        if let Some(doubt) = &choice.doubt {
+            tracing::warn!("network.bindAddress: {doubt}");
+        }
         let listeners = Listeners::bind(
             SocketAddr::new(choice.address, settings.network.data_port),
             SocketAddr::new(choice.address, settings.network.failure_detection_port),
@@ -115,9 +118,8 @@ impl Identity {
                 advertised.failure_detection_port,
             )?,
             incarnations,
-            _lock: lock,
         };
-        Ok((identity, listeners))
+        Ok((identity, listeners, lock))
     }
 
     /// The stable name.

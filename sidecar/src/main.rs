@@ -29,6 +29,7 @@ mod signals;
 mod spawner;
 mod supervisor;
 mod sweep;
+mod tended;
 mod trust;
 
 use bound::Bound;

@@ -21,6 +21,7 @@ use crate::serving::Serving;
 use crate::shutdown::{EndSignals, wait_and_drain};
 use crate::spawner::Spawner;
 use crate::sweep;
+use crate::tended;
 use crate::trust::Trust;
 
 /// What a member process is started with.
@@ -120,7 +121,8 @@ fn start_node(
     began: Time,
 ) -> Result<(), StartError> {
     let (registry, trust) = registry(settings, spawner)?;
-    let (identity, listeners) = Identity::take(settings)?;
+    let (identity, listeners, lock) = Identity::take(settings)?;
+    tended::start(lock, Arc::clone(&registry), spawner);
     let control = |source| StartError::Control { path: control::path(settings).display().to_string(), source };
     control::serve(settings, grid, switch, spawner).map_err(control)?;
     tracing::info!("{} of cluster {} starts", identity.name(), settings.cluster.name);

@@ -11,7 +11,7 @@ use sidegrid_core::core::{Core, Setup};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::member::Member;
 use sidegrid_core::planted_bug::Bugs;
-use sidegrid_core::{ClusterUid, Kept, MemberId, Time};
+use sidegrid_core::{Backoff, ClusterUid, Kept, MemberId, Time};
 use sidegrid_net::{Counters, Listeners, Mesh, MeshSettings, NetError, NetLimits};
 use sidegrid_registry::Registry;
 use sidegrid_store::{Store, StoreSettings};
@@ -117,7 +117,7 @@ impl Node {
     async fn run(mut self) {
         let clock = self.node.grid.clock().clone();
         let stopping = self.node.spawner.stopping().clone();
-        let mut wait = RETRY_FIRST;
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX, random());
         while !stopping.is_cancelled() {
             let began = clock.now();
             match self.incarnation().await {
@@ -131,24 +131,21 @@ impl Node {
                 Ok(End::MeshFailed(part)) => {
                     tracing::error!("{part} ended by itself; beginning a new, empty incarnation");
                 }
-                Err(error) => {
-                    tracing::warn!("can't begin an incarnation: {error}; trying again in {} ms", wait.as_millis());
-                }
+                Err(error) => tracing::warn!("can't begin an incarnation: {error}; trying again soon"),
             }
             if self.formerly.is_none() && *self.drain.borrow() {
                 // Never in a view: nothing to hand over.
                 self.node.grid.advance(Phase::Drained);
             }
             if clock.now().since(began) >= SETTLED {
-                wait = RETRY_FIRST;
+                backoff.reset();
                 continue;
             }
             // Both branches are cancel safe: they hold nothing.
             tokio::select! {
                 () = stopping.cancelled() => {}
-                () = tokio::time::sleep(wait) => {}
+                () = tokio::time::sleep(backoff.next_wait()) => {}
             }
-            wait = (wait * 2).min(RETRY_MAX);
         }
     }
 

@@ -6,6 +6,7 @@
 //! Newcomers start at [`Core`], then [`event`], then the folders `membership/` (who is in, who may serve) and
 //! `data/` (what happens to a write and a read).
 
+pub mod backoff;
 pub mod core;
 mod data;
 pub mod document;
@@ -29,6 +30,7 @@ pub mod storage;
 pub mod time;
 pub mod view;
 
+pub use backoff::Backoff;
 pub use data::Kept;
 pub use event::{Effect, Effects, Event};
 pub use ids::{CacheId, ClusterUid, GroupId, MemberId, SegmentId, Version, ViewNumber};

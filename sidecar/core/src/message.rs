@@ -210,6 +210,54 @@ pub struct KeptCopies {
     pub groups: BTreeSet<GroupId>,
 }
 
+/// In which order messages that wait for the same peer leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MessageClass {
+    /// Decides who serves, ends a wait or makes room. Small, few, and ahead of all data.
+    Control,
+    /// Carries values or new work.
+    Data,
+}
+
+impl Message {
+    /// How urgent it is. What ends somebody's wait must not stand behind the values that make everybody wait.
+    #[must_use]
+    pub fn class(&self) -> MessageClass {
+        match self {
+            Message::Replicate { .. } | Message::Part { .. } | Message::Forward { .. } => MessageClass::Data,
+            Message::Collected { writes, results, .. } if !(writes.is_empty() && results.is_empty()) => {
+                MessageClass::Data
+            }
+            Message::Forwarded { result: Ok(answer), .. } if answer.outcome.carries_value() => MessageClass::Data,
+            Message::ViewIs(_)
+            | Message::ViewRequest
+            | Message::Installed
+            | Message::Suspects(_)
+            | Message::VoteRequest { .. }
+            | Message::Vote { .. }
+            | Message::VoteRelease { .. }
+            | Message::Join { .. }
+            | Message::Reached(_)
+            | Message::JoinRefused(_)
+            | Message::Leave
+            | Message::LeaveGranted { .. }
+            | Message::Stopped
+            | Message::Released(_)
+            | Message::InSync(_)
+            | Message::Replicated { .. }
+            | Message::Stable(_)
+            | Message::StableRequest(_)
+            | Message::Evict(_)
+            | Message::Full(_)
+            | Message::Collect { .. }
+            | Message::Collected { .. }
+            | Message::Pull { .. }
+            | Message::PullRefused { .. }
+            | Message::Forwarded { .. } => MessageClass::Control,
+        }
+    }
+}
+
 /// A write as it travels: one record, and the results to remember with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {

@@ -208,6 +208,17 @@ pub enum Outcome {
     Overflow,
 }
 
+impl Outcome {
+    /// Whether a value travels with it.
+    #[must_use]
+    pub const fn carries_value(&self) -> bool {
+        matches!(
+            self,
+            Outcome::Found(_) | Outcome::Stored { previous: Some(_), .. } | Outcome::Deleted { previous: Some(_) }
+        )
+    }
+}
+
 /// A decided operation and who decided it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {

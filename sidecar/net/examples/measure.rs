@@ -154,7 +154,7 @@ async fn kill(authority: &Authority, id: u64) -> Result<Duration, Failure> {
     let clock = Clock::boottime();
     let began = clock.now();
     child.kill()?;
-    wait(&mut a, |inbound| matches!(inbound, Inbound::Unreachable(_))).await?;
+    wait(&mut a, |inbound| matches!(inbound, Inbound::Unreachable { .. })).await?;
     let took = clock.now().since(began);
     child.wait()?;
     Ok(took)

@@ -130,6 +130,8 @@ pub struct Choice {
     pub address: IpAddr,
     /// Why this one, for the log.
     pub why: String,
+    /// Set when others fit as well and nothing says that this one is meant: what a person should look at.
+    pub doubt: Option<String>,
 }
 
 /// One address of one interface.
@@ -161,17 +163,26 @@ pub fn choose(setting: &str) -> Result<Choice, AddressError> {
         .collect();
     // Pods have their own address and name in it; there is no query to a name server, which may not answer yet.
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-    setting.choose_from(&candidates, &hosts)
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let routes_v6 = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    let default = default_interface(&routes).or_else(|| default_interface_v6(&routes_v6));
+    setting.choose_from(&candidates, &hosts, default)
 }
 
 impl BindAddress {
-    /// Chooses among `candidates`, in their order but IPv4 first; `hosts` is the text of a hosts file.
+    /// Chooses among `candidates`: those of the interface with the default route first, which is where other hosts are,
+    /// else in their order, but IPv4 first; `hosts` is the text of a hosts file.
     ///
     /// # Errors
     /// When none is as the setting says.
-    pub fn choose_from(&self, candidates: &[Candidate], hosts: &str) -> Result<Choice, AddressError> {
+    pub fn choose_from(
+        &self,
+        candidates: &[Candidate],
+        hosts: &str,
+        default_interface: Option<&str>,
+    ) -> Result<Choice, AddressError> {
         if let BindAddress::Ip(address) = self {
-            return Ok(Choice { address: *address, why: format!("{address} is set") });
+            return Ok(Choice { address: *address, why: format!("{address} is set"), doubt: None });
         }
         let fits = |candidate: &&Candidate| match self {
             BindAddress::Ip(ip) => candidate.address == *ip,
@@ -184,18 +195,45 @@ impl BindAddress {
         };
         let mut fitting: Vec<&Candidate> = candidates.iter().filter(fits).collect();
         // Stable: within a rank the system's order of interfaces stays.
-        fitting.sort_by_key(|c| (is_link_local(c.address), c.address.is_ipv6()));
+        let routed = |c: &Candidate| default_interface == Some(c.interface.as_str());
+        fitting.sort_by_key(|c| (is_link_local(c.address), !routed(c), c.address.is_ipv6()));
         let Some(chosen) = fitting.first() else {
             return Err(AddressError::NoneFits { setting: self.to_string(), seen: candidates.to_vec() });
         };
-        let why = format!(
-            "{} of interface {} is the first of {} that are {self}",
-            chosen.address,
-            chosen.interface,
-            fitting.len()
-        );
-        Ok(Choice { address: chosen.address, why })
+        let others: Vec<Candidate> =
+            fitting.iter().filter(|c| c.interface != chosen.interface).map(|c| (*c).clone()).collect();
+        let reason = if others.is_empty() {
+            format!("no other interface has one that is {self}")
+        } else if routed(chosen) {
+            format!("of those that are {self}, its interface has the default route; the others: {}", list(&others))
+        } else {
+            format!("it is the first that is {self}; the others: {}", list(&others))
+        };
+        let doubt = (!others.is_empty() && !routed(chosen)).then(|| {
+            format!(
+                "{} of {} was taken, but {} fit as well and none has the default route; if other members can't be \
+                 reached from it, set an address or match-interface:<regex>",
+                chosen.address,
+                chosen.interface,
+                list(&others)
+            )
+        });
+        Ok(Choice { address: chosen.address, why: format!("of interface {}: {reason}", chosen.interface), doubt })
     }
+}
+
+/// The interface of the IPv4 default route with the lowest metric, in the kernel's table of routes.
+fn default_interface(routes: &str) -> Option<&str> {
+    let fields = routes.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let defaults = fields.filter(|f| f.get(1) == Some(&"00000000") && f.get(7) == Some(&"00000000"));
+    defaults.min_by_key(|f| f.get(6).and_then(|metric| metric.parse().ok()).unwrap_or(u32::MAX)).map(|f| f[0])
+}
+
+/// The same of IPv6: a route of length 0 that leads to another interface than the loopback one.
+fn default_interface_v6(routes: &str) -> Option<&str> {
+    let fields = routes.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let defaults = fields.filter(|f| f.len() == 10 && f[1] == "00" && f[9] != "lo");
+    defaults.min_by_key(|f| u32::from_str_radix(f[5], 16).unwrap_or(u32::MAX)).map(|f| f[9])
 }
 
 fn names_of(address: IpAddr, hosts: &str) -> impl Iterator<Item = &str> {
@@ -286,7 +324,7 @@ mod tests {
 
     fn chosen(setting: &str, candidates: &[Candidate]) -> String {
         let setting: BindAddress = setting.parse().unwrap();
-        setting.choose_from(candidates, HOSTS).map_or_else(|e| e.reason().to_owned(), |c| c.address.to_string())
+        setting.choose_from(candidates, HOSTS, None).map_or_else(|e| e.reason().to_owned(), |c| c.address.to_string())
     }
 
     #[test]
@@ -320,10 +358,45 @@ mod tests {
         assert_eq!(chosen("GLOBAL", &of("fd00::1")), "no-such-address");
     }
 
+    const ROUTES: &str = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
+        virbr0\t007AA8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
+        wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0\n\
+        eth0\t00000000\t0102010A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n";
+
+    #[test]
+    fn the_interface_of_the_default_route_is_preferred_and_the_choice_gives_its_reason() {
+        assert_eq!(default_interface(ROUTES), Some("eth0"));
+        assert_eq!(default_interface(""), None);
+        let v6 = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 \
+                  00000400 00000001 00000000 00000003     eth1\n\
+                  00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 \
+                  ffffffff 00000001 00000000 00200200       lo\n";
+        assert_eq!(default_interface_v6(v6), Some("eth1"));
+
+        let of = |interface: &str, address: &str| Candidate {
+            interface: interface.into(),
+            address: address.parse().unwrap(),
+        };
+        let machine = [of("virbr0", "192.168.122.1"), of("eth0", "fe80::1"), of("eth0", "10.1.2.3")];
+        let site_local: BindAddress = "SITE_LOCAL".parse().unwrap();
+        let routed = site_local.choose_from(&machine, "", Some("eth0")).unwrap();
+        assert_eq!((routed.address.to_string().as_str(), routed.doubt), ("10.1.2.3", None));
+        assert!(routed.why.contains("default route") && routed.why.contains("virbr0"), "{}", routed.why);
+        let guessed = site_local.choose_from(&machine, "", None).unwrap();
+        assert_eq!(guessed.address.to_string(), "192.168.122.1");
+        let doubt = guessed.doubt.unwrap();
+        assert!(doubt.contains("eth0 10.1.2.3") && doubt.contains("match-interface"), "{doubt}");
+        let alone = site_local.choose_from(&machine[1..], "", None).unwrap();
+        assert_eq!((alone.address.to_string().as_str(), alone.doubt), ("10.1.2.3", None));
+        let link_local: BindAddress = "NON_LOOPBACK".parse().unwrap();
+        let chosen = link_local.choose_from(&machine[..2], "", Some("eth0")).unwrap();
+        assert_eq!(chosen.address.to_string(), "192.168.122.1", "link-local ones last");
+    }
+
     #[test]
     fn errors_say_what_there_is_and_what_would_do() {
         let setting: BindAddress = "match-interface:wlan0".parse().unwrap();
-        let text = setting.choose_from(&machine(), HOSTS).unwrap_err().to_string();
+        let text = setting.choose_from(&machine(), HOSTS, None).unwrap_err().to_string();
         assert!(text.contains("match-interface:wlan0") && text.contains("eth1 10.1.2.3"), "{text}");
         let text = "SITELOCAL".parse::<BindAddress>().unwrap_err().to_string();
         assert!(text.contains("SITE_LOCAL"), "{text}");

@@ -55,6 +55,12 @@ pub(crate) fn calendar() -> SystemTime {
     SystemTime::now()
 }
 
+/// The calendar's reading in seconds since 1970, as certificates are dated.
+pub(crate) fn seconds_since_1970() -> i64 {
+    let since = calendar().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

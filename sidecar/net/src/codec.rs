@@ -10,10 +10,11 @@ use sidegrid_core::ClusterUid;
 use sidegrid_core::member::Member;
 use sidegrid_core::message::{Envelope, Ping};
 
-use crate::counters::Plane;
+use crate::plane::Plane;
 
-/// The frame format that this build writes (F-1).
-pub const FORMAT: u8 = 1;
+/// The newest frame format that this build speaks (F-1). A frame carries the format that its kind came in with, and is
+/// sent to those alone who have said that they read it.
+pub const FORMAT: u8 = 2;
 /// The oldest frame format that this build reads.
 pub const OLDEST_FORMAT: u8 = 1;
 
@@ -25,6 +26,10 @@ const COUNTED: usize = 2;
 pub(crate) const HELLO_BYTES: usize = 16 << 10;
 /// Largest ping.
 pub(crate) const PING_BYTES: usize = 1 << 10;
+/// Frames of data above this size are sent in parts of it, so that control messages can go between them.
+pub(crate) const PART_BYTES: usize = 32 << 10;
+/// The format in which parts came in.
+pub(crate) const PARTS_FORMAT: u8 = 2;
 
 /// The kinds of frame, as they stand in the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +41,8 @@ pub enum FrameType {
     Envelope = 2,
     /// A ping or its echo.
     Ping = 3,
+    /// A part of a frame with a message; the parts of one follow each other, other frames between them.
+    Part = 4,
 }
 
 impl FrameType {
@@ -44,7 +51,16 @@ impl FrameType {
             1 => Some(FrameType::Hello),
             2 => Some(FrameType::Envelope),
             3 => Some(FrameType::Ping),
+            4 => Some(FrameType::Part),
             _ => None,
+        }
+    }
+
+    /// The format that it came in with.
+    const fn format(self) -> u8 {
+        match self {
+            FrameType::Hello | FrameType::Envelope | FrameType::Ping => OLDEST_FORMAT,
+            FrameType::Part => PARTS_FORMAT,
         }
     }
 }
@@ -175,13 +191,21 @@ pub(crate) fn encode_ping(ping: &Ping) -> Bytes {
     encode(FrameType::Ping, ping)
 }
 
+/// The header of a frame with this part of another frame, and the part, which follows it.
+pub(crate) fn encode_part(part: Bytes) -> (Bytes, Bytes) {
+    let length = u32::try_from(part.len() + COUNTED).expect("a part is far smaller than 4 GiB");
+    let mut header = length.to_be_bytes().to_vec();
+    header.extend([FrameType::Part.format(), FrameType::Part as u8]);
+    (Bytes::from(header), part)
+}
+
 /// Bytes that a frame has after its length field, which is what bounds count.
 pub(crate) fn counted(frame: &Bytes) -> usize {
     frame.len() - HEADER + COUNTED
 }
 
 fn encode<T: Serialize>(kind: FrameType, body: &T) -> Bytes {
-    let header = vec![0, 0, 0, 0, FORMAT, kind as u8];
+    let header = vec![0, 0, 0, 0, kind.format(), kind as u8];
     let mut frame = postcard::to_extend(body, header).expect("the protocol's types can be written");
     let length = u32::try_from(frame.len() - HEADER + COUNTED).expect("a frame is far smaller than 4 GiB");
     frame[..4].copy_from_slice(&length.to_be_bytes());
@@ -225,6 +249,7 @@ impl Raw<'_> {
             FrameType::Hello => Frame::Hello(Box::new(self.body()?)),
             FrameType::Envelope => Frame::Envelope(Box::new(self.body()?)),
             FrameType::Ping => Frame::Ping(self.body()?),
+            FrameType::Part => return Err(CodecError::WrongKind { kind: FrameType::Part }),
         })
     }
 
@@ -254,6 +279,8 @@ impl Frame {
 pub(crate) struct Cutter {
     stream: BytesMut,
     limit: usize,
+    /// The parts of a frame that have come; none where no frame may come in parts.
+    parts: Option<BytesMut>,
 }
 
 /// One frame as cut from the stream.
@@ -261,9 +288,9 @@ pub(crate) struct Cutter {
 pub(crate) struct Cut(Bytes);
 
 impl Cutter {
-    /// Allows frames of up to `limit` bytes after their length field.
+    /// Allows frames of up to `limit` bytes after their length field, none in parts.
     pub(crate) fn new(limit: usize) -> Cutter {
-        Cutter { stream: BytesMut::new(), limit }
+        Cutter { stream: BytesMut::new(), limit, parts: None }
     }
 
     /// Allows another size from the next frame on.
@@ -271,25 +298,57 @@ impl Cutter {
         self.limit = limit;
     }
 
+    /// Allows frames in parts from the next one on. The whole keeps to the limit too.
+    pub(crate) fn allow_parts(&mut self) {
+        self.parts.get_or_insert_default();
+    }
+
     /// The next whole frame, if it has come.
     ///
     /// # Errors
     /// The stream is not one of frames, and nothing more can be cut from it.
     pub(crate) fn cut(&mut self) -> Result<Option<Cut>, CodecError> {
-        let Some(header) = Header::read(&self.stream, self.limit)? else { return Ok(None) };
-        let whole = HEADER + header.body;
-        if self.stream.len() < whole {
-            return Ok(None);
+        while let Some(header) = Header::read(&self.stream, self.limit)? {
+            let whole = HEADER + header.body;
+            if self.stream.len() < whole {
+                return Ok(None);
+            }
+            if header.kind == FrameType::Part {
+                if let Some(frame) = self.take_part(whole)? {
+                    return Ok(Some(Cut(frame)));
+                }
+                continue;
+            }
+            let frame = if whole < COPIED {
+                // A copy of its own, so that a small frame kept somewhere does not keep the buffer of its neighbours.
+                let frame = Bytes::copy_from_slice(&self.stream[..whole]);
+                self.stream.advance(whole);
+                frame
+            } else {
+                self.stream.split_to(whole).freeze()
+            };
+            return Ok(Some(Cut(frame)));
         }
-        let frame = if whole < COPIED {
-            // A copy of its own, so that a small frame kept somewhere does not keep the buffer of its neighbours.
-            let frame = Bytes::copy_from_slice(&self.stream[..whole]);
-            self.stream.advance(whole);
-            frame
-        } else {
-            self.stream.split_to(whole).freeze()
-        };
-        Ok(Some(Cut(frame)))
+        Ok(None)
+    }
+
+    /// Adds the part at the start of the stream, a frame of `whole` bytes; the frame that it completes, if any.
+    fn take_part(&mut self, whole: usize) -> Result<Option<Bytes>, CodecError> {
+        let parts = self.parts.as_mut().ok_or(CodecError::WrongKind { kind: FrameType::Part })?;
+        if whole == HEADER {
+            return Err(CodecError::Malformed);
+        }
+        parts.extend_from_slice(&self.stream[HEADER..whole]);
+        self.stream.advance(whole);
+        let Some(header) = Header::read(parts, self.limit)? else { return Ok(None) };
+        if header.kind != FrameType::Envelope {
+            return Err(CodecError::WrongKind { kind: header.kind });
+        }
+        let end = HEADER + header.body;
+        if parts.len() > end {
+            return Err(CodecError::Trailing { bytes: parts.len() - end });
+        }
+        Ok((parts.len() == end).then(|| std::mem::take(parts).freeze()))
     }
 
     /// Where the next bytes of the stream go. Grows with what has come, not with what a header announces.
@@ -302,7 +361,7 @@ impl Cutter {
 
     /// Whether the stream may end here.
     pub(crate) fn is_between_frames(&self) -> bool {
-        self.stream.is_empty()
+        self.stream.is_empty() && self.parts.as_ref().is_none_or(BytesMut::is_empty)
     }
 }
 
@@ -366,5 +425,66 @@ mod tests {
         let mut cutter = Cutter::new(limit - 1);
         cutter.room().extend_from_slice(&header);
         assert_eq!(cutter.cut().unwrap_err(), CodecError::TooLarge { length: limit, limit: limit - 1 });
+    }
+
+    fn envelope(bytes: usize) -> Bytes {
+        use sidegrid_core::message::{Envelope, Message};
+        let message = Message::JoinRefused("x".repeat(bytes));
+        encode_envelope(&Envelope { view: ViewNumber(1), confirmed_past: ViewNumber(0), message })
+    }
+
+    fn parts(frame: &Bytes, size: usize) -> Vec<Vec<u8>> {
+        let part = |at: usize| encode_part(frame.slice(at..frame.len().min(at + size)));
+        (0..frame.len()).step_by(size).map(part).map(|(header, body)| [header, body].concat()).collect()
+    }
+
+    fn receiver(limit: usize) -> Cutter {
+        let mut cutter = Cutter::new(limit);
+        cutter.allow_parts();
+        cutter
+    }
+
+    #[test]
+    fn a_frame_in_parts_is_whole_again_with_others_between() {
+        let large = envelope(10_000);
+        for size in [1, 3, 7, 999, 20_000] {
+            let mut cutter = receiver(20_000);
+            let mut stream = Vec::new();
+            for (n, part) in (0..).zip(parts(&large, size)) {
+                stream.extend(part);
+                stream.extend(encode_ping(&ping(n)));
+            }
+            let mut frames = feed(&mut cutter, &stream);
+            let last = frames.len() - 2;
+            assert_eq!(frames.remove(last), Frame::Envelope(Box::new(decode_envelope(large.clone()).unwrap())));
+            let count = u64::try_from(frames.len()).unwrap();
+            assert_eq!(frames, (0..count).map(|n| Frame::Ping(ping(n))).collect::<Vec<_>>());
+            assert!(cutter.is_between_frames());
+        }
+    }
+
+    #[test]
+    fn parts_that_make_no_frame_are_refused() {
+        let cut = |cutter: &mut Cutter, bytes: &[u8]| {
+            cutter.room().extend_from_slice(bytes);
+            cutter.cut().map(|cut| cut.is_some())
+        };
+        let whole = |bytes: &[u8]| parts(&Bytes::copy_from_slice(bytes), 64).concat();
+        let small = envelope(9);
+        let kind = |kind| Err(CodecError::WrongKind { kind });
+        assert_eq!(cut(&mut Cutter::new(100), &whole(&small)), kind(FrameType::Part), "not before both sides agree");
+        assert_eq!(cut(&mut receiver(100), &whole(&encode_ping(&ping(1)))), kind(FrameType::Ping));
+        assert_eq!(cut(&mut receiver(100), &whole(&whole(&small))), kind(FrameType::Part), "parts of parts");
+        assert_eq!(
+            cut(&mut receiver(100), &whole(&[&small[..], b"more"].concat())),
+            Err(CodecError::Trailing { bytes: 4 })
+        );
+        assert_eq!(cut(&mut receiver(100), &[0, 0, 0, 2, PARTS_FORMAT, 4]), Err(CodecError::Malformed), "no end");
+        let announced = [&1_000_000_u32.to_be_bytes()[..], &[OLDEST_FORMAT, 2]].concat();
+        let too_large = CodecError::TooLarge { length: 1_000_000, limit: 100 };
+        assert_eq!(cut(&mut receiver(100), &whole(&announced)), Err(too_large), "B-1: the whole keeps to the limit");
+        let mut cutter = receiver(100);
+        assert_eq!(cut(&mut cutter, &whole(&small[..8])), Ok(false));
+        assert!(!cutter.is_between_frames(), "the stream may not end within a frame");
     }
 }

@@ -10,16 +10,17 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use sidegrid_core::member::Member;
 use sidegrid_core::{ClusterUid, MemberId};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::codec::{
-    CodecError, Cut, Cutter, FORMAT, Frame, HELLO_BYTES, Hello, OLDEST_FORMAT, PING_BYTES, encode_hello,
+    CodecError, Cut, Cutter, FORMAT, Frame, HELLO_BYTES, Hello, OLDEST_FORMAT, PARTS_FORMAT, PING_BYTES, encode_hello,
 };
-use crate::context::MeshContext;
-use crate::counters::Plane;
 use crate::identity::MemberIdentity;
+use crate::mesh_state::MeshState;
+use crate::plane::Plane;
 use crate::tls::{TlsError, TlsMode};
 
 /// A TCP or TLS stream.
@@ -36,6 +37,8 @@ pub(crate) struct Connection {
     pub(crate) reader: Reader,
     /// What it is sent.
     pub(crate) writer: WriteHalf<Boxed>,
+    /// Whether it takes frames in parts.
+    pub(crate) takes_parts: bool,
 }
 
 /// The frames that a connection brings.
@@ -66,16 +69,16 @@ impl Reader {
 ///
 /// # Cancel safety
 /// Dropping it closes the connection.
-pub(crate) async fn dial(context: &MeshContext, plane: Plane, member: &Member) -> Result<Connection, ConnectionError> {
+pub(crate) async fn dial(mesh: &MeshState, plane: Plane, member: &Member) -> Result<Connection, ConnectionError> {
     let address = match plane {
         Plane::Data => member.data_address,
         Plane::FailureDetection => member.failure_detection_address,
     };
-    let connecting = timeout(context.limits.connect_timeout, TcpStream::connect(address));
+    let connecting = timeout(mesh.limits.connect_timeout, TcpStream::connect(address));
     let tcp = connecting.await.map_err(|_| ConnectionError::ConnectTimeout)?.map_err(ConnectionError::Connect)?;
-    set_options(&tcp, context, plane).map_err(ConnectionError::Connect)?;
+    set_options(&tcp, mesh, plane).map_err(ConnectionError::Connect)?;
     let introducing = async {
-        let (stream, shown): (Boxed, _) = match context.tls() {
+        let (stream, shown): (Boxed, _) = match mesh.tls() {
             TlsMode::Mutual(tls) => {
                 let (stream, identity) = tls.dial(tcp, address.ip(), member.id).await?;
                 (Box::new(stream), Some(identity))
@@ -83,25 +86,21 @@ pub(crate) async fn dial(context: &MeshContext, plane: Plane, member: &Member) -
             TlsMode::Disabled => (Box::new(tcp), None),
         };
         let mut connection = split(stream, member.id);
-        connection.read_hello(context, plane, shown, Some(member.id)).await?;
-        connection.write_hello(context, plane).await?;
+        connection.read_hello(mesh, plane, shown, Some(member.id)).await?;
+        connection.write_hello(mesh, plane).await?;
         Ok(connection)
     };
-    timeout(context.limits.handshake_timeout, introducing).await.map_err(|_| ConnectionError::HandshakeTimeout)?
+    timeout(mesh.limits.handshake_timeout, introducing).await.map_err(|_| ConnectionError::HandshakeTimeout)?
 }
 
 /// Takes up an accepted connection: shows who we are and learns who dialed.
 ///
 /// # Cancel safety
 /// Dropping it closes the connection.
-pub(crate) async fn welcome(
-    context: &MeshContext,
-    plane: Plane,
-    tcp: TcpStream,
-) -> Result<Connection, ConnectionError> {
-    set_options(&tcp, context, plane).map_err(ConnectionError::Connect)?;
+pub(crate) async fn welcome(mesh: &MeshState, plane: Plane, tcp: TcpStream) -> Result<Connection, ConnectionError> {
+    set_options(&tcp, mesh, plane).map_err(ConnectionError::Connect)?;
     let introducing = async {
-        let (stream, shown): (Boxed, _) = match context.tls() {
+        let (stream, shown): (Boxed, _) = match mesh.tls() {
             TlsMode::Mutual(tls) => {
                 let (stream, identity) = tls.accept(tcp).await?;
                 (Box::new(stream), Some(identity))
@@ -109,18 +108,22 @@ pub(crate) async fn welcome(
             TlsMode::Disabled => (Box::new(tcp), None),
         };
         let mut connection = split(stream, MemberId(0));
-        connection.write_hello(context, plane).await?;
-        connection.peer = connection.read_hello(context, plane, shown, None).await?;
+        connection.write_hello(mesh, plane).await?;
+        connection.peer = connection.read_hello(mesh, plane, shown, None).await?;
         Ok(connection)
     };
-    timeout(context.limits.handshake_timeout, introducing).await.map_err(|_| ConnectionError::HandshakeTimeout)?
+    timeout(mesh.limits.handshake_timeout, introducing).await.map_err(|_| ConnectionError::HandshakeTimeout)?
 }
 
 /// A dead peer's connection ends by itself: probed when idle, given up when nothing is acknowledged.
-fn set_options(tcp: &TcpStream, context: &MeshContext, plane: Plane) -> io::Result<()> {
+fn set_options(tcp: &TcpStream, mesh: &MeshState, plane: Plane) -> io::Result<()> {
     let unacknowledged = match plane {
-        Plane::Data => context.limits.data_unacknowledged,
-        Plane::FailureDetection => context.limits.ping_unacknowledged,
+        Plane::Data => {
+            // Else the kernel would take megabytes, behind which a control message would stand.
+            SockRef::from(tcp).set_tcp_notsent_lowat(mesh.limits.unsent_bytes)?;
+            mesh.limits.data_unacknowledged
+        }
+        Plane::FailureDetection => mesh.limits.ping_unacknowledged,
     };
     sockopt::set_tcp_nodelay(tcp, true)?;
     sockopt::set_socket_keepalive(tcp, true)?;
@@ -140,19 +143,19 @@ const KEEPALIVE_PROBES: u32 = 3;
 
 fn split(stream: Boxed, peer: MemberId) -> Connection {
     let (io, writer) = tokio::io::split(stream);
-    Connection { peer, reader: Reader { io, cutter: Cutter::new(HELLO_BYTES) }, writer }
+    Connection { peer, reader: Reader { io, cutter: Cutter::new(HELLO_BYTES) }, writer, takes_parts: false }
 }
 
 impl Connection {
-    async fn write_hello(&mut self, context: &MeshContext, plane: Plane) -> Result<(), ConnectionError> {
-        let hello = encode_hello(&context.hello(plane));
+    async fn write_hello(&mut self, mesh: &MeshState, plane: Plane) -> Result<(), ConnectionError> {
+        let hello = encode_hello(&mesh.hello(plane));
         self.writer.write_all(&hello).await.map_err(ConnectionError::of_stream)?;
         self.writer.flush().await.map_err(ConnectionError::of_stream)
     }
 
     async fn read_hello(
         &mut self,
-        context: &MeshContext,
+        mesh: &MeshState,
         plane: Plane,
         shown: Option<MemberIdentity>,
         expected: Option<MemberId>,
@@ -161,11 +164,15 @@ impl Connection {
             Frame::Hello(hello) => hello,
             other => return Err(CodecError::WrongKind { kind: other.kind() }.into()),
         };
-        judge(&hello, context.cluster, plane, shown, expected)?;
-        self.reader.cutter.set_limit(match plane {
-            Plane::Data => context.limits.frame_bytes,
-            Plane::FailureDetection => PING_BYTES,
-        });
+        judge(&hello, mesh.cluster, plane, shown, expected)?;
+        self.takes_parts = hello.formats.1 >= PARTS_FORMAT;
+        match plane {
+            Plane::Data => {
+                self.reader.cutter.set_limit(mesh.limits.frame_bytes);
+                self.reader.cutter.allow_parts();
+            }
+            Plane::FailureDetection => self.reader.cutter.set_limit(PING_BYTES),
+        }
         Ok(hello.member.id)
     }
 }
@@ -256,19 +263,18 @@ impl ConnectionError {
         }
     }
 
-    /// Whether a dial that failed so shows that the member is not there, which a fault of our own never does: nobody
-    /// answers at its address, or somebody else does.
+    /// Whether a dial that failed so shows that the member is not there, which an error of our own never does: nobody
+    /// answers at its address, or another member does. One that takes the connection and ends it in the handshake is
+    /// there, and may have too much to do at its door; if it is about to end, the next dial shows it.
     pub(crate) fn shows_absence(&self) -> bool {
         match self {
             ConnectionError::Connect(e) => !is_own(e),
             ConnectionError::ConnectTimeout
             | ConnectionError::HandshakeTimeout
-            | ConnectionError::Closed
+            | ConnectionError::Tls(TlsError::ForeignCluster { .. } | TlsError::UnexpectedMember { .. }) => true,
+            ConnectionError::Closed
             | ConnectionError::Lost(_)
-            | ConnectionError::Tls(
-                TlsError::Lost(_) | TlsError::ForeignCluster { .. } | TlsError::UnexpectedMember { .. },
-            ) => true,
-            ConnectionError::Tls(_)
+            | ConnectionError::Tls(_)
             | ConnectionError::Codec(_)
             | ConnectionError::WrongPort { .. }
             | ConnectionError::NoCommonFormat { .. }
@@ -278,9 +284,9 @@ impl ConnectionError {
     }
 }
 
-/// Whether a connect failed for want of something on this machine.
+/// Whether a connect failed for want of something on this machine: descriptors, memory, ports, rights, or a network.
 fn is_own(error: &io::Error) -> bool {
-    const OWN: [Errno; 8] = [
+    const OWN: [Errno; 10] = [
         Errno::MFILE,
         Errno::NFILE,
         Errno::NOMEM,
@@ -289,6 +295,30 @@ fn is_own(error: &io::Error) -> bool {
         Errno::ADDRINUSE,
         Errno::ACCESS,
         Errno::PERM,
+        Errno::NETDOWN,
+        Errno::NETUNREACH,
     ];
     error.raw_os_error().is_some_and(|raw| OWN.iter().any(|own| own.raw_os_error() == raw))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_our_own_show_nothing_of_a_peer() {
+        let connect = |errno: Errno| ConnectionError::Connect(errno.into());
+        for own in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NETUNREACH, Errno::ADDRNOTAVAIL] {
+            assert!(!connect(own).shows_absence(), "{own}");
+            assert_eq!(connect(own).reason(), "own-resources");
+        }
+        for theirs in [Errno::CONNREFUSED, Errno::HOSTUNREACH, Errno::CONNRESET] {
+            assert!(connect(theirs).shows_absence(), "{theirs}");
+        }
+        for certificate in [TlsError::Expired, TlsError::Refused("CertificateExpired".into()), TlsError::UnknownIssuer]
+        {
+            assert!(!ConnectionError::Tls(certificate).shows_absence());
+        }
+        assert!(!ConnectionError::Closed.shows_absence(), "refused at the door, by somebody who is there");
+    }
 }

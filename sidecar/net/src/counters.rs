@@ -1,46 +1,20 @@
 //! Figures of the transport, kept over incarnations.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
-/// Which of the two ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Plane {
-    /// Messages of the core.
-    Data,
-    /// Pings.
-    FailureDetection,
-}
-
-impl Plane {
-    /// Both.
-    pub const ALL: [Plane; 2] = [Plane::Data, Plane::FailureDetection];
-
-    /// A stable label.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Plane::Data => "data",
-            Plane::FailureDetection => "failure_detection",
-        }
-    }
-}
-
-impl fmt::Display for Plane {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
+use crate::plane::Plane;
 
 /// Why a frame was not sent. Loss is part of the protocol's world; growth is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dropped {
-    /// The peer's queue was at its bound (B-1).
+    /// The queue of data to the peer was at its bound (B-1).
     QueueFull,
+    /// The queue of control messages to the peer was at its bound (B-1).
+    ControlQueueFull,
+    /// The connection ended while the frame waited; the core sends again on the next one.
+    ConnectionLost,
     /// The peer could not be dialed while the frame waited.
     Unreachable,
     /// The receiver is no peer and has no connection to us.
@@ -51,13 +25,22 @@ pub enum Dropped {
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Dropped; 4] = [Dropped::QueueFull, Dropped::Unreachable, Dropped::NoRoute, Dropped::TooLarge];
+    pub const ALL: [Dropped; 6] = [
+        Dropped::QueueFull,
+        Dropped::ControlQueueFull,
+        Dropped::ConnectionLost,
+        Dropped::Unreachable,
+        Dropped::NoRoute,
+        Dropped::TooLarge,
+    ];
 
     /// A stable label.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
             Dropped::QueueFull => "queue-full",
+            Dropped::ControlQueueFull => "control-queue-full",
+            Dropped::ConnectionLost => "connection-lost",
             Dropped::Unreachable => "unreachable",
             Dropped::NoRoute => "no-route",
             Dropped::TooLarge => "too-large",

@@ -8,10 +8,13 @@ pub struct NetLimits {
     /// Largest frame read or written, in bytes after its length field. A write that replaces a value of the largest
     /// size and gives the old one back carries both.
     pub frame_bytes: usize,
-    /// Frames waiting for one peer.
-    pub queue_frames: usize,
-    /// Bytes waiting for one peer.
-    pub queue_bytes: usize,
+    /// Control messages waiting for one peer.
+    pub control_queue: LaneLimits,
+    /// Data waiting for one peer.
+    pub data_queue: LaneLimits,
+    /// Bytes that the kernel takes for one data connection and has not yet sent, beside those in flight: what a control
+    /// message still waits behind once written.
+    pub unsent_bytes: u32,
     /// Bytes of received frames that the driver has not let go of, over all senders; readers wait above it. At least
     /// `frame_bytes`.
     pub inbound_bytes: usize,
@@ -34,12 +37,22 @@ pub struct NetLimits {
     pub ping_unacknowledged: Duration,
 }
 
+/// Bounds of one lane of the queue to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// Frames.
+    pub frames: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
 impl Default for NetLimits {
     fn default() -> Self {
         NetLimits {
             frame_bytes: 17 << 20,
-            queue_frames: 16_384,
-            queue_bytes: 64 << 20,
+            control_queue: LaneLimits { frames: 16_384, bytes: 17 << 20 },
+            data_queue: LaneLimits { frames: 16_384, bytes: 64 << 20 },
+            unsent_bytes: 128 << 10,
             inbound_bytes: 64 << 20,
             connections: 4_096,
             handshakes: 128,

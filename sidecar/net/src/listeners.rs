@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use crate::counters::Plane;
+use crate::plane::Plane;
 
 /// The bound ports of this process. A mesh accepts on them while it runs; the next incarnation's mesh accepts on the
 /// same ones, so that a port is never lost to somebody else between two incarnations. While no mesh runs, connections

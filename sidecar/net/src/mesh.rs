@@ -9,23 +9,27 @@ use std::sync::{Arc, Once, RwLock};
 use std::time::Duration;
 
 use sidegrid_core::member::Member;
-use sidegrid_core::message::Envelope;
-use sidegrid_core::{ClusterUid, MemberId, ViewNumber};
+use sidegrid_core::message::{Envelope, MessageClass};
+use sidegrid_core::{ClusterUid, MemberId};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::accepted::{AcceptedTable, accept};
+use crate::accept::accept;
+use crate::accepted::AcceptedTable;
 use crate::clock::Clock;
 use crate::codec::{counted, encode_envelope};
-use crate::context::MeshContext;
-use crate::counters::{Counters, Dropped, Plane};
+use crate::counters::{Counters, Dropped};
 use crate::failure_detection::Thread;
 use crate::heartbeat::Heartbeat;
+use crate::inbound::Inbound;
 use crate::limits::NetLimits;
+use crate::links::keep_links;
 use crate::listeners::Listeners;
-use crate::peers::{Peers, keep_links};
+use crate::mesh_state::MeshState;
+use crate::peers::Peers;
+use crate::plane::Plane;
 use crate::reports::Reports;
 use crate::tls::{TlsConfig, TlsMode};
 
@@ -47,61 +51,16 @@ pub struct MeshSettings {
     pub counters: Arc<Counters>,
 }
 
-/// What comes in.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all that comes in are envelopes; a box for each would cost more")]
-pub enum Inbound {
-    /// A message of a sender whose identity was checked.
-    Envelope {
-        /// The sender.
-        from: MemberId,
-        /// The message.
-        envelope: Envelope,
-        /// The frame's share of [`NetLimits::inbound_bytes`]; drop it once the core has taken the message.
-        held: InboundPermit,
-    },
-    /// A ping or echo showed this. At most the newest of each peer waits.
-    Heard {
-        /// The peer.
-        from: MemberId,
-        /// The view that it has installed.
-        view: ViewNumber,
-        /// Newest view that it is confirmed past.
-        confirmed_past: ViewNumber,
-    },
-    /// A peer's established connection ended and a fresh dial failed too, not through a fault of our own.
-    Unreachable(MemberId),
-    /// Both outgoing connections to the peer stand; said again after each reconnection.
-    Reached(MemberId),
-}
-
-/// A received frame's share of the inbound bound.
-pub struct InboundPermit {
-    _permit: OwnedSemaphorePermit,
-}
-
-impl InboundPermit {
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> InboundPermit {
-        InboundPermit { _permit: permit }
-    }
-}
-
-impl fmt::Debug for InboundPermit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InboundPermit")
-    }
-}
-
 /// One incarnation's connections. Dropping it closes them as [`Mesh::stop`] does, without waiting.
 pub struct Mesh {
-    context: Arc<MeshContext>,
+    state: Arc<MeshState>,
     tasks: TaskTracker,
     pings: Option<Thread>,
 }
 
 impl fmt::Debug for Mesh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mesh").field("me", &self.context.me.id).finish_non_exhaustive()
+        f.debug_struct("Mesh").field("me", &self.state.me.id).finish_non_exhaustive()
     }
 }
 
@@ -124,9 +83,9 @@ impl Mesh {
         let failure_detection = handle(Plane::FailureDetection)?;
         if matches!(settings.tls, TlsMode::Disabled) {
             static WARNED: Once = Once::new();
-            WARNED.call_once(|| tracing::warn!("TLS is disabled: whoever reaches the ports can read and write"));
+            WARNED.call_once(|| tracing::warn!("TLS is disabled: anybody who reaches the ports can read and write"));
         }
-        let context = Arc::new(MeshContext {
+        let state = Arc::new(MeshState {
             cluster: settings.cluster,
             me: settings.me,
             limits: settings.limits,
@@ -143,55 +102,63 @@ impl Mesh {
             failed: watch::Sender::new(None),
             tls: RwLock::new(settings.tls),
         });
-        let pings = Thread::start(Arc::clone(&context), failure_detection).map_err(NetError::Thread)?;
+        let pings = Thread::start(Arc::clone(&state), failure_detection).map_err(NetError::Thread)?;
         let tasks = TaskTracker::new();
         let spawn = |name: &'static str, part: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-            let context = Arc::clone(&context);
-            tasks.spawn(async move { context.critical(name, part).await });
+            let state = Arc::clone(&state);
+            tasks.spawn(async move { state.critical(name, part).await });
         };
         if let Some(data) = data {
-            spawn("accept", Box::pin(accept(Arc::clone(&context), Plane::Data, data, tasks.clone())));
+            spawn("accept", Box::pin(accept(Arc::clone(&state), Plane::Data, data, tasks.clone())));
         }
-        spawn("links", Box::pin(keep_links(Arc::clone(&context), Plane::Data, tasks.clone())));
-        let telling = Arc::clone(&context);
-        spawn("reports", Box::pin(async move { telling.reports.tell(&telling.inbound).await }));
-        Ok(Mesh { context, tasks, pings: Some(pings) })
+        spawn("links", Box::pin(keep_links(Arc::clone(&state), Plane::Data, tasks.clone())));
+        let reporting = Arc::clone(&state);
+        spawn("reports", Box::pin(async move { reporting.reports.pass_on(&reporting.inbound).await }));
+        Ok(Mesh { state, tasks, pings: Some(pings) })
     }
 
-    /// Sends to a peer, or to whoever has dialed us. Never blocks: a frame that can't be queued is dropped and counted.
+    /// Sends to a peer, or to a sender that has dialed us: control messages ahead of data. Never blocks: a frame that
+    /// can't be queued is dropped, counted and logged.
     pub fn send(&self, to: MemberId, envelope: &Envelope) {
-        let context = &self.context;
-        let peer = context.peers.get(to);
+        let state = &self.state;
+        let peer = state.peers.get(to);
         // A connection of our own that stands, else theirs, else what we are about to dial.
         let own = peer.as_ref().filter(|peer| peer.stands(Plane::Data));
-        let theirs = if own.is_some() { None } else { context.accepted.data_of(to) };
+        let theirs = if own.is_some() { None } else { state.accepted.data_of(to) };
         let outbox = match (own.or(peer.as_ref()), &theirs) {
             (_, Some(theirs)) => &theirs.outbox,
             (Some(peer), None) => &peer.outbox,
-            (None, None) => return context.counters.drop_frames(Dropped::NoRoute, 1),
+            (None, None) => return state.counters.drop_frames(Dropped::NoRoute, 1),
         };
         let frame = encode_envelope(envelope);
-        if counted(&frame) > context.limits.frame_bytes {
+        if counted(&frame) > state.limits.frame_bytes {
             tracing::error!(peer = %to, bytes = frame.len(), "a message is larger than any frame may be");
-            context.counters.drop_frames(Dropped::TooLarge, 1);
-        } else if !outbox.push(frame) {
-            context.counters.drop_frames(Dropped::QueueFull, 1);
+            state.counters.drop_frames(Dropped::TooLarge, 1);
+            return;
+        }
+        let class = envelope.message.class();
+        if !outbox.push(class, frame) {
+            let dropped = match class {
+                MessageClass::Control => Dropped::ControlQueueFull,
+                MessageClass::Data => Dropped::QueueFull,
+            };
+            state.counters.drop_frames(dropped, 1);
         }
     }
 
     /// Keeps connections to these peers, on both ports, and to no others. This incarnation itself is left out.
     pub fn set_peers(&self, peers: Vec<Member>) {
-        self.context.peers.set(self.context.me.id, peers, &self.context.limits);
+        self.state.peers.set(self.state.me.id, peers, &self.state.limits);
     }
 
     /// Pings every peer at once.
     pub fn ping_now(&self) {
-        self.context.ping_now.send_modify(|n| *n = n.wrapping_add(1));
+        self.state.ping_now.send_modify(|n| *n = n.wrapping_add(1));
     }
 
     /// Uses another certificate for connections made from now on; those that stand go on.
     pub fn set_tls(&self, tls: TlsConfig) {
-        self.context.set_tls(TlsMode::Mutual(tls));
+        self.state.set_tls(TlsMode::Mutual(tls));
     }
 
     /// Waits until everything queued on standing connections has been handed to the kernel, at most `patience`.
@@ -200,12 +167,12 @@ impl Mesh {
     /// May be dropped at any time.
     pub async fn flush(&self, patience: Duration) {
         let flushing = async {
-            for peer in self.context.peers.all() {
+            for peer in self.state.peers.all() {
                 if peer.stands(Plane::Data) {
                     peer.outbox.drained().await;
                 }
             }
-            for accepted in self.context.accepted.all_data() {
+            for accepted in self.state.accepted.all_data() {
                 accepted.outbox.drained().await;
             }
         };
@@ -220,7 +187,7 @@ impl Mesh {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn failed(&self) -> &'static str {
-        let mut failed = self.context.failed.subscribe();
+        let mut failed = self.state.failed.subscribe();
         // The sender lives as long as the mesh.
         let name = failed.wait_for(Option::is_some).await.ok().and_then(|name| *name);
         name.unwrap_or("mesh")
@@ -232,7 +199,7 @@ impl Mesh {
     /// # Cancel safety
     /// Closing goes on when the future is dropped.
     pub async fn stop(mut self) {
-        self.context.stop.cancel();
+        self.state.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
         if let Some(pings) = self.pings.take() {
@@ -243,7 +210,7 @@ impl Mesh {
 
 impl Drop for Mesh {
     fn drop(&mut self) {
-        self.context.stop.cancel();
+        self.state.stop.cancel();
     }
 }
 

@@ -27,6 +27,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use x509_parser::extensions::GeneralName;
 
 use crate::authority::Leaf;
+use crate::clock::seconds_since_1970;
 use crate::identity::{MemberIdentity, SCHEME};
 
 /// How connections are secured.
@@ -45,6 +46,8 @@ pub struct TlsConfig {
     provider: Arc<CryptoProvider>,
     roots: Arc<RootCertStore>,
     own: Arc<SingleCertAndKey>,
+    /// Between which times our own certificate is valid, in seconds since 1970.
+    valid: (i64, i64),
     server: Arc<ServerConfig>,
 }
 
@@ -79,7 +82,13 @@ impl TlsConfig {
             .with_cert_resolver(Arc::clone(&own) as _);
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
-        Ok(TlsConfig { cluster, provider, roots, own, server: Arc::new(server) })
+        Ok(TlsConfig { cluster, provider, roots, own, valid: validity(&leaf.cert)?, server: Arc::new(server) })
+    }
+
+    /// Whether our own certificate is valid by this machine's calendar.
+    pub(crate) fn is_in_date(&self) -> bool {
+        let now = seconds_since_1970();
+        (self.valid.0..=self.valid.1).contains(&now)
     }
 
     /// The server's side of a handshake; gives who dialed.
@@ -127,6 +136,11 @@ impl TlsConfig {
         client.enable_sni = false;
         Ok(Arc::new(client))
     }
+}
+
+fn validity(cert: &CertificateDer<'_>) -> Result<(i64, i64), TlsError> {
+    let (_, cert) = x509_parser::parse_x509_certificate(cert).map_err(|e| TlsError::Unusable(e.to_string()))?;
+    Ok((cert.validity().not_before.timestamp(), cert.validity().not_after.timestamp()))
 }
 
 fn peer_identity(stream: &TlsStream<TcpStream>) -> Result<MemberIdentity, TlsError> {

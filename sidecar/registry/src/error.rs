@@ -1,6 +1,7 @@
 //! What can go wrong with a registry.
 
 use std::error::Error;
+use std::io;
 
 use crate::codec::DocumentCodecError;
 
@@ -68,6 +69,23 @@ impl RegistryError {
         }
     }
 
+    /// A stable label of what the system said, where it said something a person can act on; else [`RegistryError::reason`].
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        let (RegistryError::Unavailable { source, .. } | RegistryError::Unknown { source, .. }) = self else {
+            return self.reason();
+        };
+        let mut next: Option<&(dyn Error + 'static)> = Some(&**source);
+        while let Some(error) = next {
+            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            if let Some(label) = kind.and_then(label_of) {
+                return label;
+            }
+            next = error.source();
+        }
+        self.reason()
+    }
+
     /// Whether it may go away by itself. After [`RegistryError::Unknown`], read before trying again.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {
@@ -86,9 +104,47 @@ impl RegistryError {
     }
 }
 
+fn label_of(kind: io::ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        io::ErrorKind::StorageFull => "no_space",
+        io::ErrorKind::QuotaExceeded => "quota_exceeded",
+        io::ErrorKind::PermissionDenied => "permission_denied",
+        io::ErrorKind::ReadOnlyFilesystem => "read_only",
+        io::ErrorKind::NotFound => "not_found",
+        io::ErrorKind::ConnectionRefused => "connection_refused",
+        io::ErrorKind::TimedOut => "timeout",
+        _ => return None,
+    })
+}
+
 /// What a caller hears when it tries to store a document with `fault`.
 impl From<DocumentCodecError> for RegistryError {
     fn from(fault: DocumentCodecError) -> RegistryError {
         RegistryError::Invalid { fault: fault.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_systems_word_is_the_cause() {
+        let unavailable = |source: Box<dyn Error + Send + Sync>| RegistryError::Unavailable {
+            place: "p".into(),
+            doing: "writing",
+            source,
+        };
+        for (errno, cause) in [
+            (rustix::io::Errno::NOSPC, "no_space"),
+            (rustix::io::Errno::DQUOT, "quota_exceeded"),
+            (rustix::io::Errno::ACCESS, "permission_denied"),
+            (rustix::io::Errno::ROFS, "read_only"),
+            (rustix::io::Errno::IO, "unavailable"),
+        ] {
+            assert_eq!(unavailable(Box::new(io::Error::from(errno))).cause(), cause);
+        }
+        assert_eq!(unavailable("too many calls".into()).cause(), "unavailable");
+        assert_eq!(RegistryError::Invalid { fault: "f".into() }.cause(), "invalid");
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Beside the document `registry` lie `registry.lock`, which is locked for the moment of a change,
 //! `registry.authority`, the certificate authority's secret, and `registry.created`, which keeps a member that starts
-//! while the document is away from making another (two clusters would serve the same keys). A change is written to a draft, brought to disk, and
+//! while the document is away from making another (two clusters would serve the same keys). That mark lies in the folder
+//! that it guards, so each running member that has seen the document puts it back, and the authority, when they are gone:
+//! who starts then finds a cluster that lost its document, not an empty place. A change is written to a draft, brought to disk, and
 //! only then, under the lock and after a fresh read, put in the document's place by one rename. So a reader needs no
 //! lock, a crash at any step leaves the old or the new document, and a process that is stopped in the middle of a
 //! change holds the lock with a probability that is as small as that moment.
@@ -10,8 +12,8 @@
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -120,6 +122,10 @@ impl Registry for FileRegistry {
         }
         self.run(Call { doing: "creating the authority", changes: true }, |files| files.create_authority(secret)).await
     }
+
+    async fn tend(&self) -> Result<(), RegistryError> {
+        self.run(Call { doing: "looking after its files", changes: true }, Files::tend).await
+    }
 }
 
 /// The blocking side.
@@ -135,6 +141,10 @@ struct Files {
     lock_wait: Duration,
     /// Whether drafts that crashed processes left were swept; once is enough, since each crash is followed by a start.
     swept: AtomicBool,
+    /// Whether this process has seen the document: then there is a cluster, whatever the folder shows.
+    seen: AtomicBool,
+    /// The authority that this process has seen.
+    kept_authority: std::sync::Mutex<Option<Secret>>,
 }
 
 impl Files {
@@ -158,6 +168,8 @@ impl Files {
             created: beside(".created"),
             lock_wait,
             swept: AtomicBool::new(false),
+            seen: AtomicBool::new(false),
+            kept_authority: std::sync::Mutex::default(),
             path,
         })
     }
@@ -185,10 +197,42 @@ impl Files {
         if !draft.publish(&self.document).map_err(|e| self.unknown("putting the new document in place", e))? {
             return self.document(&folder).map(Swap::Conflict);
         }
+        self.seen.store(true, Ordering::Relaxed);
         self.mark_created(&folder)?;
         drop(lock);
         folder.sync().map_err(|e| self.unknown("bringing the folder to disk", e))?;
         Ok(Swap::Done)
+    }
+
+    /// Puts mark and authority back if this process has seen the document and they are gone, with their folder or alone.
+    fn tend(&self) -> Result<(), RegistryError> {
+        if !self.seen.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let kept = self.kept_authority().clone();
+        if let Some(folder) = self.open("opening the folder")?
+            && folder.has(&self.created)
+            && (kept.is_none() || folder.has(&self.authority))
+        {
+            return Ok(());
+        }
+        let folder = Folder::make(&self.folder).map_err(|e| self.unavailable("making the folder again", e))?;
+        self.mark_created(&folder)?;
+        if let Some(secret) = kept {
+            let draft = folder.draft(&self.authority, secret.expose());
+            let draft = draft.map_err(|e| self.unavailable("writing the authority again", e))?;
+            draft.publish(&self.authority).map_err(|e| self.unknown("putting the authority back", e))?;
+        }
+        folder.sync().map_err(|e| self.unknown("bringing the folder to disk", e))?;
+        tracing::error!(
+            registry = %self.place(),
+            "files of the registry were removed under a running member; put back what says that the cluster exists"
+        );
+        Ok(())
+    }
+
+    fn kept_authority(&self) -> MutexGuard<'_, Option<Secret>> {
+        self.kept_authority.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn was_created(&self, folder: &Folder) -> Result<bool, RegistryError> {
@@ -210,7 +254,8 @@ impl Files {
     fn lost(&self) -> String {
         let mark = self.folder.join(&self.created);
         format!(
-            "the document is missing although it was created once; put it back, or remove {} to begin a new cluster",
+            "the document is missing although it was created once; put it back, or end all members and remove {} to begin \
+             a new cluster",
             mark.display()
         )
     }
@@ -235,6 +280,7 @@ impl Files {
         if !draft.replace(&self.document).map_err(|e| self.unknown("putting the new document in place", e))? {
             return self.document(&folder).map(Swap::Conflict);
         }
+        self.seen.store(true, Ordering::Relaxed);
         self.mark_created(&folder)?;
         drop(lock);
         folder.sync().map_err(|e| self.unknown("bringing the folder to disk", e))?;
@@ -253,6 +299,10 @@ impl Files {
         if let Some(winner) = self.secret(&folder)? {
             return Ok(winner);
         }
+        if self.was_created(&folder)? && self.document(&folder)?.is_none() {
+            // Another authority would make members that those of the cluster don't let in.
+            return Err(RegistryError::Corrupt { place: self.place(), fault: self.lost() });
+        }
         let draft =
             folder.draft(&self.authority, secret.expose()).map_err(|e| self.unavailable("writing the authority", e))?;
         // No lock: linking a name that is not there has one winner by itself.
@@ -260,6 +310,7 @@ impl Files {
         // The loser too: what it is about to use must outlast a power cut.
         folder.sync().map_err(|e| self.unknown("bringing the folder to disk", e))?;
         if won {
+            *self.kept_authority() = Some(secret.clone());
             return Ok(secret);
         }
         let taken = || self.unavailable("reading the authority", "it was taken away while it was being created");
@@ -277,6 +328,7 @@ impl Files {
     fn document(&self, folder: &Folder) -> Result<Option<Document>, RegistryError> {
         let Some((bytes, _)) = self.content(folder, &self.document, MAX_DOCUMENT_BYTES)? else { return Ok(None) };
         let document = codec::decode(&bytes).map_err(|fault| RegistryError::found(self.place(), fault))?;
+        self.seen.store(true, Ordering::Relaxed);
         Ok(Some(document))
     }
 
@@ -289,7 +341,9 @@ impl Files {
         if mode.intersects(Mode::RWXG | Mode::RWXO) {
             tracing::warn!(file = %place, "the certificate authority's key can be read by others; set its mode to 0600");
         }
-        Ok(Some(Secret::new(bytes)))
+        let secret = Secret::new(bytes);
+        *self.kept_authority() = Some(secret.clone());
+        Ok(Some(secret))
     }
 
     fn content(&self, folder: &Folder, name: &OsStr, max: usize) -> Result<Option<(Vec<u8>, Mode)>, RegistryError> {

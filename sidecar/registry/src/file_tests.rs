@@ -188,3 +188,45 @@ async fn calls_beyond_the_bound_are_refused() {
     drop(all);
     assert_eq!(registry.read().await.unwrap(), Some(document()));
 }
+
+/// A running member takes the place of the folder's memory: who starts meanwhile finds a cluster that lost its document.
+#[test]
+fn files_removed_under_a_running_member_make_no_second_cluster() {
+    for everything in [true, false] {
+        let place = place();
+        place.files.create_authority(Secret::new(b"key".to_vec())).unwrap();
+        place.files.create(&document()).unwrap();
+        let folder = place.dir.path().join("state");
+        if everything {
+            fs::remove_dir_all(&folder).unwrap();
+        } else {
+            ["registry", "registry.created"].map(|name| fs::remove_file(folder.join(name)).unwrap());
+        }
+        place.files.tend().unwrap();
+        let newcomer = Files::new(&place.files.path, LOCK_WAIT).unwrap();
+        assert_eq!(newcomer.read().unwrap(), None);
+        let error = newcomer.create(&document()).unwrap_err();
+        assert_eq!(error.reason(), "corrupt", "{error}");
+        assert_eq!(newcomer.create_authority(Secret::new(b"new".to_vec())).unwrap().expose(), b"key");
+        fs::remove_file(folder.join("registry.authority")).unwrap();
+        let error = newcomer.create_authority(Secret::new(b"new".to_vec())).unwrap_err();
+        assert!(error.to_string().contains("registry.created"), "{error}");
+        place.files.tend().unwrap();
+        assert_eq!(newcomer.authority().unwrap().unwrap().expose(), b"key");
+    }
+}
+
+#[test]
+fn what_has_seen_no_document_tends_nothing() {
+    let place = place();
+    place.files.tend().unwrap();
+    assert!(!place.dir.path().join("state").exists());
+    let created = Place::created();
+    let other = Files::new(&created.files.path, LOCK_WAIT).unwrap();
+    fs::remove_file(created.dir.path().join("state/registry.created")).unwrap();
+    other.tend().unwrap();
+    assert_eq!(created.names(), ["registry", "registry.lock"], "it has not looked yet");
+    other.read().unwrap();
+    other.tend().unwrap();
+    assert_eq!(created.names(), ["registry", "registry.created", "registry.lock"]);
+}

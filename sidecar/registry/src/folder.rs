@@ -93,6 +93,11 @@ impl Folder {
         Ok(Some((bytes, Mode::from_raw_mode(stat.st_mode))))
     }
 
+    /// Whether there is anything of that name; what can't be told counts as there.
+    pub(crate) fn has(&self, name: &OsStr) -> bool {
+        rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW).err() != Some(Errno::NOENT)
+    }
+
     /// Writes a draft of the file `name` (mode 0600) to disk, beside it.
     pub(crate) fn draft(&self, name: &OsStr, bytes: &[u8]) -> io::Result<Draft<'_>> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;

@@ -24,7 +24,7 @@ pub use codec::{DocumentCodecError, MAX_DOCUMENT_BYTES, OLDEST_FORMAT, check_swa
 pub use error::RegistryError;
 pub use file::FileRegistry;
 pub use machine::{boot_id, machine_id};
-pub use name_lock::{NameLock, NameLockError};
+pub use name_lock::{NameLock, NameLockError, NameLockState};
 pub use operator::{DEADLINE_HEADER, Dial, Enrol, OperatorLimits, OperatorRegistry, OperatorSettings, Stream};
 pub use registry::{Registry, Swap};
 pub use secret::{MAX_SECRET_BYTES, Secret};

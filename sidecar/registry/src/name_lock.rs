@@ -17,9 +17,22 @@ const MAX_FILE_NAME_BYTES: usize = 255;
 /// that holds it proves that the one which held it before has ended (P-1). Hold it as long as the process runs.
 #[derive(Debug)]
 pub struct NameLock {
+    cluster: String,
+    name: String,
     identity: String,
     path: PathBuf,
-    _lock: FileLock,
+    lock: FileLock,
+    /// Held too, on the file that is at the path now, after the first one was removed from there.
+    again: Option<FileLock>,
+}
+
+/// What became of a lock's file.
+#[derive(Debug)]
+pub enum NameLockState {
+    /// The path leads to what is locked.
+    Kept,
+    /// It did not; a new file there is locked now, so that the name stays taken.
+    MadeAgain,
 }
 
 /// Why a name could not be locked.
@@ -99,13 +112,48 @@ impl NameLock {
         // inode number. Paths do: each container has its own.
         let stat = lock.stat().map_err(failed)?;
         let identity = format!("{}#{:x}:{}", path.display(), stat.st_dev, stat.st_ino);
-        Ok(NameLock { identity, path, _lock: lock })
+        Ok(NameLock { cluster: cluster.to_owned(), name: name.to_owned(), identity, path, lock, again: None })
     }
 
     /// For `PlatformIdentity::Host`: on one boot of one machine, equal texts mean the same lock.
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.identity
+    }
+
+    /// Looks whether the lock's path still leads to it, for the next comer locks what is there. If not, that is locked too;
+    /// the identity stays that of the first file, which nobody else can ever lock. Does a few file operations on the
+    /// calling thread.
+    ///
+    /// # Errors
+    /// [`NameLockError::Held`] when another process has the name by now, [`NameLockError::Io`] when it can't be locked.
+    pub fn tend(&mut self) -> Result<NameLockState, NameLockError> {
+        let failed = |source| NameLockError::Io { path: self.path.display().to_string(), source };
+        let at = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let there = match rustix::fs::lstat(&self.path) {
+            Ok(stat) => Some(at(stat)),
+            Err(rustix::io::Errno::NOENT) => None,
+            Err(error) => return Err(failed(error.into())),
+        };
+        for held in self.again.iter().chain([&self.lock]) {
+            if there == Some(at(held.stat().map_err(failed)?)) {
+                return Ok(NameLockState::Kept);
+            }
+        }
+        let (Some(dir), Some(file)) = (self.path.parent(), self.path.file_name()) else {
+            return Err(failed(io::ErrorKind::InvalidInput.into()));
+        };
+        let folder = Folder::make(dir).map_err(failed)?;
+        match FileLock::try_take(&folder.handle, file).map_err(failed)? {
+            Some(lock) => {
+                self.again = Some(lock);
+                Ok(NameLockState::MadeAgain)
+            }
+            None => {
+                let (cluster, name) = (self.cluster.clone(), self.name.clone());
+                Err(NameLockError::Held { cluster, name, path: self.path.display().to_string() })
+            }
+        }
     }
 
     /// The lock file.
@@ -167,6 +215,33 @@ mod tests {
         fs::remove_file(first.path()).unwrap();
         let second = NameLock::acquire(dir.path(), "web", "web-1").unwrap();
         assert_ne!(first.identity(), second.identity());
+    }
+
+    #[test]
+    fn a_lock_removed_from_its_path_is_taken_there_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = dir.path().join("run");
+        let mut first = NameLock::acquire(&run, "web", "web-1").unwrap();
+        let identity = first.identity().to_owned();
+        assert!(matches!(first.tend(), Ok(NameLockState::Kept)));
+        for round in 0..3 {
+            if round == 1 {
+                fs::remove_file(first.path()).unwrap();
+            } else {
+                fs::remove_dir_all(&run).unwrap();
+            }
+            assert!(matches!(first.tend(), Ok(NameLockState::MadeAgain)));
+            assert!(matches!(first.tend(), Ok(NameLockState::Kept)));
+            assert!(matches!(NameLock::acquire(&run, "web", "web-1"), Err(NameLockError::Held { .. })));
+        }
+        assert_eq!(first.identity(), identity);
+
+        fs::remove_file(first.path()).unwrap();
+        let second = NameLock::acquire(&run, "web", "web-1").unwrap();
+        let error = first.tend().unwrap_err();
+        assert!(matches!(error, NameLockError::Held { .. }) && error.to_string().contains("web-1"), "{error}");
+        drop(second);
+        assert!(matches!(first.tend(), Ok(NameLockState::MadeAgain)));
     }
 
     #[test]

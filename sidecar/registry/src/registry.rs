@@ -78,4 +78,13 @@ pub trait Registry: Send + Sync {
     async fn republish(&self, _view: ViewNumber, _document: Document) -> Result<(), RegistryError> {
         Ok(())
     }
+
+    /// Looks after what it keeps beside the document, which a running member must not rely on being found later. Called
+    /// every few seconds for as long as a member runs; cheap while all is there.
+    ///
+    /// # Errors
+    /// What is missing and can't be put back.
+    async fn tend(&self) -> Result<(), RegistryError> {
+        Ok(())
+    }
 }

@@ -95,10 +95,12 @@ impl RegistryCalls {
                 }
             },
             Ok(Err(error)) => {
-                if !error.is_retryable() {
+                if error.is_retryable() {
+                    self.warn(error.to_string());
+                } else {
                     self.tell(error.to_string());
                 }
-                error.reason()
+                error.cause()
             }
             Err(_) => "timeout",
         };
@@ -116,6 +118,15 @@ impl RegistryCalls {
         if *told != fault {
             tracing::error!("{fault}");
             *told = fault;
+        }
+    }
+
+    /// What may go away by itself, with what the system said: once for each cause, until the registry answers again.
+    fn warn(&self, error: String) {
+        let mut told = self.told();
+        if *told != error {
+            tracing::warn!("{error}");
+            *told = error;
         }
     }
 

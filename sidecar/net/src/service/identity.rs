@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::authority::{AuthorityError, dated, name, read_issuer};
-use crate::clock::calendar;
+use crate::clock::seconds_since_1970;
 
 /// The authority that signs a service's leaves: ECDSA P-256, which every client of Kubernetes takes.
 pub struct ServiceAuthority {
@@ -91,8 +91,7 @@ impl ServiceAuthority {
 /// # Errors
 /// [`AuthorityError::Certificate`] when it can't be read.
 pub fn is_renewal_due(cert_pem: &str) -> Result<bool, AuthorityError> {
-    let now = calendar().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-    is_renewal_due_at(cert_pem, i64::try_from(now).unwrap_or(i64::MAX))
+    is_renewal_due_at(cert_pem, seconds_since_1970())
 }
 
 /// `now` in seconds since 1970.
@@ -138,8 +137,7 @@ mod tests {
         assert!(has_names(&leaf.cert_pem, &names).unwrap());
         assert!(!has_names(&leaf.cert_pem, &names[..1]).unwrap());
         assert!(!is_renewal_due(&leaf.cert_pem).unwrap());
-        let now = calendar().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let at = |days: u64| i64::try_from(now + days * 86_400).unwrap();
+        let at = |days: i64| seconds_since_1970() + days * 86_400;
         assert!(!is_renewal_due_at(&leaf.cert_pem, at(59)).unwrap());
         assert!(is_renewal_due_at(&leaf.cert_pem, at(61)).unwrap());
         assert!(is_renewal_due("nonsense").is_err());

@@ -41,7 +41,7 @@ async fn a_peer_never_reached_is_not_unreachable() {
     a.mesh.set_peers(vec![b_member]);
     eventually("failed dials", || a.failures(Plane::Data, "connection-refused") > 1).await;
     eventually("failed dials", || a.failures(Plane::FailureDetection, "connection-refused") > 1).await;
-    assert!(!a.waiting().iter().any(|i| matches!(i, Inbound::Unreachable(_))));
+    assert!(!a.waiting().iter().any(|i| matches!(i, Inbound::Unreachable { .. })));
 }
 
 /// A second incarnation takes the same ports over at once. Whoever knew the first one finds another member in its
@@ -89,7 +89,7 @@ async fn a_certificate_fault_is_not_absence() {
         eventually("a refusal", || a.failures(plane, "unknown-issuer") > 1).await;
     }
     let told = a.waiting();
-    assert!(!told.iter().any(|i| matches!(i, Inbound::Unreachable(_))), "{told:?}");
+    assert!(!told.iter().any(|i| matches!(i, Inbound::Unreachable { .. })), "{told:?}");
     drop(b);
 }
 
@@ -130,5 +130,33 @@ async fn a_peer_let_go_is_disconnected() {
         eventually("the connection's end", ended).await;
     }
     let told = a.waiting();
-    assert!(!told.iter().any(|i| matches!(i, Inbound::Unreachable(_))), "{told:?}");
+    assert!(!told.iter().any(|i| matches!(i, Inbound::Unreachable { .. })), "{told:?}");
+}
+
+/// A port is reported by itself: the data port of a peer that answers pings can be unreachable, and its pings don't change
+/// that.
+#[tokio::test]
+async fn each_port_is_reported_by_itself() {
+    let (a_ports, b_ports) = (any_port(), any_port());
+    let mut a = Node::start(1, &a_ports);
+    let b = Node::start(2, &b_ports);
+    let door = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let member = sidegrid_core::member::Member { data_address: door.local_addr().unwrap(), ..b.member.clone() };
+    a.mesh.set_peers(vec![member]);
+    let to = b.member.data_address;
+    let relay = tokio::spawn(async move {
+        let (mut near, _) = door.accept().await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
+        let _ended = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+    });
+    a.wait_plane(b.id(), Plane::Data, true).await;
+    a.wait_reached(b.id()).await;
+    relay.abort();
+    a.wait_plane(b.id(), Plane::Data, false).await;
+    let echoes = a.beat.echoes_of(2);
+    eventually("pings that go on", || a.beat.echoes_of(2) > echoes + 3).await;
+    let later = a.waiting();
+    let undone =
+        |i: &Inbound| matches!(i, Inbound::Connected { .. } | Inbound::Reached(_) | Inbound::Unreachable { .. });
+    assert!(!later.iter().any(undone), "{later:?}");
 }

@@ -4,6 +4,8 @@
 
 mod exchange;
 mod failures;
+mod flood;
 mod node;
 mod pressure;
+mod priorities;
 mod refusals;

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use sidegrid_core::lease::Heard;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
-use sidegrid_core::message::{Envelope, Message, Ping, PingStatus};
-use sidegrid_core::{ClusterUid, MemberId, Time, ViewNumber};
+use sidegrid_core::message::{Envelope, Message, Ping, PingStatus, Write, WriteBody};
+use sidegrid_core::{CacheId, ClusterUid, GroupId, MemberId, Time, Version, ViewNumber};
 use sidegrid_net::counters::PlaneFigures;
 use sidegrid_net::{
     Authority, Clock, Counters, Heartbeat, Inbound, Leaf, Listeners, MemberIdentity, Mesh, MeshSettings, NetLimits,
@@ -191,8 +192,18 @@ impl Node {
         self.wait_for("Reached", |i| matches!(i, Inbound::Reached(peer) if *peer == id).then_some(())).await;
     }
 
+    pub(crate) async fn wait_plane(&mut self, id: MemberId, wanted: Plane, connected: bool) {
+        self.wait_for("a report of one port", |inbound| match inbound {
+            Inbound::Connected { peer, plane } => (connected && (*peer, *plane) == (id, wanted)).then_some(()),
+            Inbound::Unreachable { peer, plane } => (!connected && (*peer, *plane) == (id, wanted)).then_some(()),
+            _ => None,
+        })
+        .await;
+    }
+
     pub(crate) async fn wait_unreachable(&mut self, id: MemberId) {
-        self.wait_for("Unreachable", |i| matches!(i, Inbound::Unreachable(peer) if *peer == id).then_some(())).await;
+        self.wait_for("Unreachable", |i| matches!(i, Inbound::Unreachable { peer, .. } if *peer == id).then_some(()))
+            .await;
     }
 
     /// Waits for a text, and tells who said it.
@@ -213,6 +224,26 @@ impl Node {
 /// The simplest message with a text.
 pub(crate) fn message(text: &str) -> Envelope {
     Envelope { view: ViewNumber(7), confirmed_past: ViewNumber(6), message: Message::JoinRefused(text.to_owned()) }
+}
+
+/// A message of data with a value of `byte`s.
+pub(crate) fn data(byte: u8, bytes: usize) -> Envelope {
+    let version = Version { view: ViewNumber(7), counter: 1 };
+    let body = WriteBody::Entry {
+        value: Bytes::from(vec![byte; bytes]),
+        content_type: None,
+        etag: version,
+        remaining: None,
+        age: Duration::ZERO,
+    };
+    let write = Write { cache: CacheId(0), key: Bytes::from_static(b"k"), version, body, results: Vec::new() };
+    let message = Message::Replicate { group: GroupId(0), writes: vec![write], stable: version };
+    Envelope { view: ViewNumber(7), confirmed_past: ViewNumber(6), message }
+}
+
+/// Whether it is a message of data.
+pub(crate) fn is_data(inbound: &Inbound) -> bool {
+    matches!(inbound, Inbound::Envelope { envelope: Envelope { message: Message::Replicate { .. }, .. }, .. })
 }
 
 /// Waits for a condition that nothing announces, looking again and again.

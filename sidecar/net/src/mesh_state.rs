@@ -1,4 +1,4 @@
-//! What all connections of one mesh share.
+//! What all tasks of one mesh share: settings, tables and the channels out. It knows none of the tasks.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -10,16 +10,17 @@ use tokio_util::sync::CancellationToken;
 use crate::accepted::AcceptedTable;
 use crate::clock::Clock;
 use crate::codec::{FORMAT, Hello, OLDEST_FORMAT};
-use crate::counters::{Counters, Plane, PlaneCounters};
+use crate::counters::{Counters, PlaneCounters};
 use crate::heartbeat::Heartbeat;
+use crate::inbound::Inbound;
 use crate::limits::NetLimits;
-use crate::mesh::Inbound;
 use crate::peers::Peers;
+use crate::plane::Plane;
 use crate::reports::Reports;
 use crate::tls::TlsMode;
 
 /// One for each mesh.
-pub(crate) struct MeshContext {
+pub(crate) struct MeshState {
     pub(crate) cluster: ClusterUid,
     pub(crate) me: Member,
     pub(crate) limits: NetLimits,
@@ -41,7 +42,7 @@ pub(crate) struct MeshContext {
     pub(crate) tls: RwLock<TlsMode>,
 }
 
-impl MeshContext {
+impl MeshState {
     /// How a connection made now is secured.
     pub(crate) fn tls(&self) -> TlsMode {
         self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -49,6 +50,12 @@ impl MeshContext {
 
     pub(crate) fn set_tls(&self, tls: TlsMode) {
         *self.tls.write().unwrap_or_else(PoisonError::into_inner) = tls;
+    }
+
+    /// Whether certificates are used and our own is not valid by this machine's calendar: what then fails says nothing of
+    /// a peer.
+    pub(crate) fn own_certificate_is_out_of_date(&self) -> bool {
+        matches!(&*self.tls.read().unwrap_or_else(PoisonError::into_inner), TlsMode::Mutual(tls) if !tls.is_in_date())
     }
 
     /// Our introduction on a connection of this plane.
@@ -62,21 +69,21 @@ impl MeshContext {
 
     /// Runs a part that must run for as long as the mesh: when it ends by itself or panics, the mesh says so.
     pub(crate) async fn critical(&self, name: &'static str, part: impl Future<Output = ()>) {
-        let _guard = Critical { context: self, name };
+        let _guard = Critical { state: self, name };
         self.stop.run_until_cancelled(part).await;
     }
 }
 
 struct Critical<'a> {
-    context: &'a MeshContext,
+    state: &'a MeshState,
     name: &'static str,
 }
 
 impl Drop for Critical<'_> {
     fn drop(&mut self) {
-        if !self.context.stop.is_cancelled() {
+        if !self.state.stop.is_cancelled() {
             tracing::error!(part = self.name, "a part of the transport ended by itself");
-            self.context.failed.send_replace(Some(self.name));
+            self.state.failed.send_replace(Some(self.name));
         }
     }
 }
