@@ -1,5 +1,7 @@
 //! The modules of this crate know each other in one direction only: each can be read after those that it uses.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its fixtures too")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 

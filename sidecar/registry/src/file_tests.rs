@@ -200,7 +200,9 @@ fn files_removed_under_a_running_member_make_no_second_cluster() {
         if everything {
             fs::remove_dir_all(&folder).unwrap();
         } else {
-            ["registry", "registry.created"].map(|name| fs::remove_file(folder.join(name)).unwrap());
+            for name in ["registry", "registry.created"] {
+                fs::remove_file(folder.join(name)).unwrap();
+            }
         }
         place.files.tend().unwrap();
         let newcomer = Files::new(&place.files.path, LOCK_WAIT).unwrap();

@@ -144,14 +144,15 @@ async fn each_port_is_reported_by_itself() {
     let member = sidegrid_core::member::Member { data_address: door.local_addr().unwrap(), ..b.member.clone() };
     a.mesh.set_peers(vec![member]);
     let to = b.member.data_address;
-    let relay = tokio::spawn(async move {
+    let mut relay = tokio::task::JoinSet::new();
+    relay.spawn(async move {
         let (mut near, _) = door.accept().await.unwrap();
         let mut far = tokio::net::TcpStream::connect(to).await.unwrap();
         let _ended = tokio::io::copy_bidirectional(&mut near, &mut far).await;
     });
     a.wait_plane(b.id(), Plane::Data, true).await;
     a.wait_reached(b.id()).await;
-    relay.abort();
+    relay.shutdown().await;
     a.wait_plane(b.id(), Plane::Data, false).await;
     let echoes = a.beat.echoes_of(2);
     eventually("pings that go on", || a.beat.echoes_of(2) > echoes + 3).await;

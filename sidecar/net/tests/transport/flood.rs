@@ -1,12 +1,13 @@
 //! One address opens connections and says nothing: others get in all the same.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sidegrid_net::Plane;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::node::{Node, Options, any_port, eventually};
 
