@@ -102,6 +102,8 @@ async fn begin(
 
     let (trust, stop) = (state.clone(), shutdown.clone());
     part(parts, shutdown, "trust", async move { trust.keep_trust(stop).await });
+    let (pods, stop) = (state.clone(), shutdown.clone());
+    part(parts, shutdown, "pods", async move { pods.keep_pods(stop).await });
     let (stands, webhook) = watch::channel(WebhookStanding::default());
     let kept = serving::keep(client.clone(), own_ns.clone(), certificate, stands, shutdown.clone());
     part(parts, shutdown, "certificates", kept);

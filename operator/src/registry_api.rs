@@ -10,6 +10,7 @@ mod conformance_tests;
 mod counters;
 mod enrol;
 mod handlers;
+mod pods;
 mod problem;
 mod republish;
 #[cfg(test)]
@@ -26,10 +27,14 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use kube::Client;
+use sidegrid_core::document::Document;
+use sidegrid_core::member::Member;
+use sidegrid_core::rights::{self, Caller, ChangeError};
 use sidegrid_net::service::TrustedClusters;
 
 use bounds::{Share, bounded};
 pub use counters::{Outcome, RegistryCounters, Request as CountedRequest};
+use pods::Pods;
 pub use problem::Problem;
 
 use crate::authority::Authorities;
@@ -46,8 +51,24 @@ struct Shared {
     documents: Documents,
     trusted: TrustedClusters,
     counters: RegistryCounters,
+    pods: Pods,
+    rights: Rights,
     members: Share,
     strangers: Share,
+}
+
+/// The rules of who may change a document (G-5).
+struct Rights {
+    creation: fn(&Caller, &Document) -> Result<(), ChangeError>,
+    change: CheckChange,
+}
+
+type CheckChange = fn(&Caller, &Document, &Document, &dyn Fn(&Member) -> bool) -> Result<(), ChangeError>;
+
+impl Default for Rights {
+    fn default() -> Rights {
+        Rights { creation: rights::check_creation, change: rights::check_change }
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -60,7 +81,13 @@ impl RegistryState {
     /// The state of an operator whose own namespace is `own_ns`.
     #[must_use]
     pub fn new(client: Client, own_ns: &str) -> RegistryState {
+        RegistryState::with_rights(client, own_ns, Rights::default())
+    }
+
+    fn with_rights(client: Client, own_ns: &str, rights: Rights) -> RegistryState {
         RegistryState(Arc::new(Shared {
+            pods: Pods::new(client.clone()),
+            rights,
             authorities: Authorities::new(own_ns),
             documents: Documents::new(client.clone(), own_ns),
             trusted: TrustedClusters::default(),
@@ -98,6 +125,14 @@ impl RegistryState {
     /// Cancel safe.
     pub async fn keep_trust(&self, shutdown: tokio_util::sync::CancellationToken) {
         trust::keep(&self.0, shutdown).await;
+    }
+
+    /// Keeps what is known of pods until `shutdown`. Without it each request reads its caller's pod.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn keep_pods(&self, shutdown: tokio_util::sync::CancellationToken) {
+        self.0.pods.keep(shutdown).await;
     }
 }
 

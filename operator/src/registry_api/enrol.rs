@@ -24,6 +24,9 @@ use crate::kube_call;
 use crate::names::CLUSTER_LABEL;
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// The longest life of a member's certificate. Renewed after a third of it, so that members run on for sixteen hours without
+/// any operator; and short enough that one that was copied out of a pod is soon worth nothing, also to other members.
+const LONGEST_LIFE: Duration = DAY;
 /// Value of `topology.machine` that means the node's own name.
 const NODE: &str = "node";
 
@@ -90,9 +93,10 @@ async fn enrolled(
     not_anothers(shared, uid, asked.member, &claim.uid).await?;
     let locality = locality(&shared.client, pod, &cluster.spec.topology).await?;
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
-    let names = MemberNames::new(&claim.namespace, name, &claim.name).map_err(|e| Problem::invalid(e.to_string()))?;
+    let names = MemberNames::new(&claim.namespace, name, &claim.name).and_then(|names| names.with_pod_uid(&claim.uid));
+    let names = names.map_err(|e| Problem::invalid(e.to_string()))?;
     let identity = MemberIdentity { cluster: authority.cluster(), member: asked.member };
-    let validity = DAY * u32::from(cluster.spec.tls.rotation_interval_days.max(1));
+    let validity = LONGEST_LIFE.min(DAY * u32::from(cluster.spec.tls.rotation_interval_days.max(1)));
     let certificate = authority.sign(&asked.request, identity, &names, validity).map_err(|error| match error {
         AuthorityError::Request(_) => Problem::invalid(format!("request: {error}")),
         other => Problem::unavailable(other.to_string()),
@@ -107,7 +111,7 @@ async fn enrolled(
         cluster: authority.cluster(),
         certificate,
         authorities: authority.authorities_pem().to_owned(),
-        renew_after_s: validity.as_secs() / 3 * 2,
+        renew_after_s: validity.as_secs() / 3,
         locality,
         pod_uid: claim.uid.clone(),
     })

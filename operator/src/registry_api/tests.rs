@@ -3,10 +3,10 @@ use axum::http::{Request, StatusCode};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use sidegrid_core::MemberId;
-use sidegrid_core::document::Document;
+use sidegrid_core::document::{Document, Proof, UnsealedView};
 use sidegrid_core::recovery::VIEW_JUMP;
 use sidegrid_net::service::Peer;
-use sidegrid_net::{LeafRequest, MemberIdentity};
+use sidegrid_net::{LeafRequest, MemberIdentity, MemberNames};
 use sidegrid_registry::api::{EnrolRequest, Enrolment, RepublishRequest, SwapRequest};
 use sidegrid_registry::{decode, encode};
 use tower::ServiceExt;
@@ -22,6 +22,8 @@ pub(super) const TOKEN: &str = "a-good-token";
 const POD: &str = "/api/v1/namespaces/shop/pods/web-1";
 const GRID: &str = "/apis/sidegrid.dev/v1alpha1/namespaces/shop/cacheclusters/web";
 const NODE: &str = "/api/v1/nodes/node1";
+/// The client of the cluster.
+const JOB: u64 = 9;
 
 fn pod(uid: &str, phase: &str) -> Value {
     json!({
@@ -38,6 +40,12 @@ pub(super) async fn world() -> (FakeApi, RegistryState) {
         api.allow(path.rsplit_once('/').unwrap().0);
     }
     api.put(POD, pod("pod-1", "Pending"));
+    // Members 2 and 3, and a Job's pod.
+    for (member, role) in [(2, "member"), (3, "member"), (JOB, "client")] {
+        let mut other = pod(&format!("pod-{member}"), "Running");
+        other["metadata"]["labels"]["sidegrid.dev/role"] = json!(role);
+        api.put(&format!("/api/v1/namespaces/shop/pods/web-{member}"), other);
+    }
     api.put(GRID, json!({"metadata": {"name": "web", "uid": UID}, "spec": {"caches": {}}}));
     let labels = json!({"topology.kubernetes.io/zone": "zone-a", "topology.kubernetes.io/region": "r1"});
     api.put(NODE, json!({"metadata": {"name": "node1", "labels": labels}}));
@@ -60,10 +68,17 @@ fn with_token(mut request: Request<Body>, token: &str) -> Request<Body> {
     request
 }
 
-/// As [`serve`](crate::serving::serve) says it of a connection with a leaf.
-fn with_leaf(mut request: Request<Body>, member: u64) -> Request<Body> {
+/// As [`serve`](crate::serving::serve) says it of a connection with the certificate of a member's own pod.
+fn with_leaf(request: Request<Body>, member: u64) -> Request<Body> {
+    with_leaf_of(request, member, member)
+}
+
+/// With the certificate of an incarnation of the pod with this number.
+fn with_leaf_of(mut request: Request<Body>, member: u64, pod: u64) -> Request<Body> {
     let identity = MemberIdentity { cluster: CLUSTER, member: MemberId(member) };
-    request.extensions_mut().insert(Peer { identity, names: None });
+    let names = MemberNames::new("shop", "web", &format!("web-{pod}")).unwrap();
+    let names = names.with_pod_uid(&format!("pod-{pod}")).ok();
+    request.extensions_mut().insert(Peer { identity, names });
     request
 }
 
@@ -98,7 +113,8 @@ async fn a_pods_token_becomes_its_leaf() {
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
     let got: Enrolment = serde_json::from_slice(&answer).unwrap();
     assert_eq!((got.cluster, got.pod_uid.as_str()), (CLUSTER, "pod-1"));
-    assert_eq!(got.renew_after_s, 20 * 86_400);
+    // A day, a third of it over: hours, and yet more than an operator is away.
+    assert_eq!(got.renew_after_s, 8 * 3_600);
     let locality = &got.locality;
     assert_eq!([&locality.site[..], &locality.rack, &locality.machine], ["r1", "zone-a", "node1"]);
     // The leaf is for this member of this cluster, signed by what it is told to trust.
@@ -188,11 +204,105 @@ async fn a_leaf_reads_creates_and_swaps_its_clusters_document() {
     api.done();
 }
 
+async fn trust(api: &FakeApi, state: &RegistryState) {
+    let authority = authority::ensure(&api.client(), NS, UID, false).await.unwrap();
+    state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+}
+
+fn swap_of(present: &Document, next: &Document) -> Request<Body> {
+    let body = serde_json::to_vec(&SwapRequest { expected: present.expected(), next: next.clone() }).unwrap();
+    request("PUT", "/v1/document", body)
+}
+
+fn publish_of(document: &Document) -> Request<Body> {
+    let known = RepublishRequest { view: document.view.number, document: document.clone() };
+    request("POST", "/v1/republish", serde_json::to_vec(&known).unwrap())
+}
+
+/// G-5.
+#[tokio::test]
+async fn a_change_is_bound_to_its_caller() {
+    let (api, state) = world().await;
+    trust(&api, &state).await;
+    let first = document_of(&[1], 1);
+    let create = |document: &Document| request("POST", "/v1/document", encode(document).unwrap());
+    let forbidden = |(status, body): (StatusCode, Vec<u8>)| {
+        assert_eq!((status, reason_of(&body).as_str()), (StatusCode::FORBIDDEN, "forbidden"));
+        String::from_utf8(body).unwrap()
+    };
+    // A client, another's view, and another's id.
+    assert!(forbidden(ask(&state, with_leaf(create(&document_of(&[JOB], 1)), JOB)).await).contains("client"));
+    forbidden(ask(&state, with_leaf(create(&first), 2)).await);
+    forbidden(ask(&state, with_leaf_of(create(&first), 1, 2)).await);
+    assert_eq!(ask(&state, with_leaf(create(&first), 1)).await.0, StatusCode::CREATED);
+
+    let voided = Document { revision: 2, ballot: 1, ..first.clone() };
+    let swap = || swap_of(&first, &voided);
+    forbidden(ask(&state, with_leaf(swap(), JOB)).await);
+    assert!(forbidden(ask(&state, with_leaf(swap(), 2)).await).contains("not in view 1"));
+    forbidden(ask(&state, with_leaf_of(swap(), 1, 2)).await);
+    // Whoever claims the next view for itself.
+    let mut claimed = document_of(&[2], 2);
+    claimed.revision = 2;
+    claimed.unsealed = vec![UnsealedView { number: first.view.number, members: vec![MemberId(1)] }];
+    claimed.departed = first.view.members.clone();
+    forbidden(ask(&state, with_leaf(swap_of(&first, &claimed), 2)).await);
+    claimed.proofs.insert(MemberId(1), Proof::Released);
+    forbidden(ask(&state, with_leaf(swap_of(&first, &claimed), 2)).await);
+    assert_eq!(ask(&state, with_leaf(swap(), 1)).await.0, StatusCode::OK);
+    // Its certificate ends with its pod.
+    let third = Document { revision: 3, ballot: 2, ..first.clone() };
+    api.put(POD, pod("pod-1", "Succeeded"));
+    forbidden(ask(&state, with_leaf(swap_of(&voided, &third), 1)).await);
+    forbidden(ask(&state, with_leaf(request("GET", "/v1/document", vec![]), 1)).await);
+    api.remove(POD);
+    assert!(forbidden(ask(&state, with_leaf(swap_of(&voided, &third), 1)).await).contains("gone"));
+    assert_eq!(state.documents().read(UID).await.unwrap(), Some(voided));
+    api.done();
+}
+
+/// G-4: a view that is only claimed proves nothing, and each member counts once, as who it was certified.
+#[tokio::test]
+async fn a_lost_document_is_made_again_of_the_marked_view_alone() {
+    let (api, state) = world().await;
+    trust(&api, &state).await;
+    let known = document_of(&[1, 2, 3], 4);
+    state.documents().create(UID, &known).await.unwrap();
+    api.remove(&own(&format!("configmaps/document-{UID}")));
+    let nothing = async |publish: Request<Body>, status: StatusCode| {
+        assert_eq!(ask(&state, publish).await.0, status);
+        assert!(api.get(&own(&format!("configmaps/document-{UID}"))).is_none());
+    };
+    // One caller that claims a view of itself alone, newer or under the marked number, or an older one.
+    for view in [3, 4, 5, 6] {
+        nothing(with_leaf(publish_of(&document_of(&[2], view)), 2), StatusCode::ACCEPTED).await;
+    }
+    // The view itself, shown by a client, by one who is not in it, and by one pod under the ids of all.
+    nothing(with_leaf(publish_of(&known), JOB), StatusCode::FORBIDDEN).await;
+    nothing(with_leaf_of(publish_of(&known), 7, 2), StatusCode::ACCEPTED).await;
+    for member in [1, 2, 3] {
+        nothing(with_leaf_of(publish_of(&known), member, 1), StatusCode::ACCEPTED).await;
+    }
+    // One that claims a newer view holds nobody up.
+    nothing(with_leaf(publish_of(&document_of(&[1, 2, 3], 9)), 3), StatusCode::ACCEPTED).await;
+    assert_eq!(ask(&state, with_leaf(publish_of(&known), 2)).await.0, StatusCode::ACCEPTED);
+    let back = state.documents().read(UID).await.unwrap().unwrap();
+    assert_eq!((back.view.number.0, &back.view.members), (4 + VIEW_JUMP, &known.view.members));
+    // Put back within its view it is mended by one of its members, and by nobody else.
+    let newer = Document { revision: back.revision + 5, ..back.clone() };
+    for (member, pod) in [(7, 2), (1, 2)] {
+        assert_eq!(ask(&state, with_leaf_of(publish_of(&newer), member, pod)).await.0, StatusCode::ACCEPTED);
+        assert_eq!(state.documents().read(UID).await.unwrap().as_ref(), Some(&back));
+    }
+    assert_eq!(ask(&state, with_leaf(publish_of(&newer), 1)).await.0, StatusCode::ACCEPTED);
+    assert!(state.documents().read(UID).await.unwrap().unwrap().revision > newer.revision);
+    api.done();
+}
+
 #[tokio::test]
 async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
     let (api, state) = world().await;
-    let authority = authority::ensure(&api.client(), NS, UID, false).await.unwrap();
-    state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+    trust(&api, &state).await;
     let known = document_of(&[1, 2, 3], 4);
     state.documents().create(UID, &known).await.unwrap();
     let path = own(&format!("configmaps/document-{UID}"));
@@ -214,7 +324,7 @@ async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
     assert!(api.get(&path).is_none());
     // Through another replica.
     let other = RegistryState::new(api.client(), NS);
-    other.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+    trust(&api, &other).await;
     assert_eq!(ask(&other, publish(3)).await.0, StatusCode::ACCEPTED);
     let back = state.documents().read(UID).await.unwrap().unwrap();
     assert_eq!(back.view.number.0, known.view.number.0 + VIEW_JUMP);

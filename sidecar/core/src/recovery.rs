@@ -90,6 +90,12 @@ pub fn caught_up(stored: &Document, view: ViewNumber, document: &Document) -> Op
 }
 
 impl Statements {
+    /// The newest document that was shown.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Document> {
+        self.newest.as_ref()
+    }
+
     /// Takes note that `member` has installed no newer view than `view`, and knows `document`.
     pub fn add(&mut self, member: MemberId, view: ViewNumber, document: &Document, now: Millis) {
         if self.newest.as_ref().is_none_or(|newest| rank(newest) < rank(document)) {
