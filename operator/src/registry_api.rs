@@ -9,6 +9,8 @@ mod bounds;
 mod conformance_tests;
 mod counters;
 mod enrol;
+#[cfg(test)]
+mod flood_tests;
 mod handlers;
 mod pods;
 mod problem;
@@ -31,8 +33,9 @@ use sidegrid_core::document::Document;
 use sidegrid_core::member::Member;
 use sidegrid_core::rights::{self, Caller, ChangeError};
 use sidegrid_net::service::TrustedClusters;
+use tokio_util::sync::CancellationToken;
 
-use bounds::{Share, bounded};
+use bounds::{Budget, bounded};
 pub use counters::{Outcome, RegistryCounters, Request as CountedRequest};
 use pods::Pods;
 pub use problem::Problem;
@@ -51,10 +54,11 @@ struct Shared {
     documents: Documents,
     trusted: TrustedClusters,
     counters: RegistryCounters,
+    trust_is_listed: CancellationToken,
     pods: Pods,
     rights: Rights,
-    members: Share,
-    strangers: Share,
+    members: Budget,
+    unauthenticated: Budget,
 }
 
 /// The rules of who may change a document (G-5).
@@ -86,14 +90,15 @@ impl RegistryState {
 
     fn with_rights(client: Client, own_ns: &str, rights: Rights) -> RegistryState {
         RegistryState(Arc::new(Shared {
+            trust_is_listed: CancellationToken::new(),
             pods: Pods::new(client.clone()),
             rights,
             authorities: Authorities::new(own_ns),
             documents: Documents::new(client.clone(), own_ns),
             trusted: TrustedClusters::default(),
             counters: RegistryCounters::default(),
-            members: Share::of_members(),
-            strangers: Share::of_strangers(),
+            members: Budget::of_members(),
+            unauthenticated: Budget::of_unauthenticated(),
             own_ns: own_ns.to_owned(),
             client,
         }))
@@ -104,6 +109,15 @@ impl RegistryState {
     #[must_use]
     pub fn trusted(&self) -> TrustedClusters {
         self.0.trusted.clone()
+    }
+
+    /// Waits until authorities and pods have been listed once: until then some callers could not be served.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn listed(&self) {
+        self.0.trust_is_listed.cancelled().await;
+        self.0.pods.listed().await;
     }
 
     /// The documents, for others who read or change them.
@@ -123,7 +137,7 @@ impl RegistryState {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn keep_trust(&self, shutdown: tokio_util::sync::CancellationToken) {
+    pub async fn keep_trust(&self, shutdown: CancellationToken) {
         trust::keep(&self.0, shutdown).await;
     }
 
@@ -131,7 +145,7 @@ impl RegistryState {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn keep_pods(&self, shutdown: tokio_util::sync::CancellationToken) {
+    pub async fn keep_pods(&self, shutdown: CancellationToken) {
         self.0.pods.keep(shutdown).await;
     }
 }

@@ -71,11 +71,17 @@ struct Index {
 pub(super) struct Pods {
     client: Client,
     index: Arc<RwLock<Index>>,
+    is_listed: CancellationToken,
 }
 
 impl Pods {
     pub(super) fn new(client: Client) -> Pods {
-        Pods { client, index: Arc::default() }
+        Pods { client, index: Arc::default(), is_listed: CancellationToken::new() }
+    }
+
+    /// Waits until all pods have been listed once.
+    pub(super) async fn listed(&self) {
+        self.is_listed.cancelled().await;
     }
 
     /// The pod that a certificate with these names was signed for.
@@ -148,7 +154,10 @@ impl Pods {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(pod) => put(listed, &pod),
-            Event::InitDone => *index = Index { pods: std::mem::take(listed), is_listed: true },
+            Event::InitDone => {
+                *index = Index { pods: std::mem::take(listed), is_listed: true };
+                self.is_listed.cancel();
+            }
             Event::Apply(pod) => put(&mut index.pods, &pod),
             Event::Delete(pod) => {
                 pod.metadata.uid.and_then(|uid| index.pods.remove(&uid));

@@ -13,12 +13,23 @@ use tower::ServiceExt;
 
 use std::time::Duration;
 
-use super::bounds::{MAX_BODY, MAX_ENROL_BODY, MEMBERS_REQUESTS, REQUEST_TIME, STRANGERS_REQUESTS};
+use super::bounds::{MAX_BODY, MAX_ENROL_BODY, MEMBERS_REQUESTS, REQUEST_TIME, UNAUTHENTICATED_REQUESTS};
+use super::token::unsigned;
 use super::*;
 use crate::authority;
 use crate::fake_api::{CLUSTER, FakeApi, NS, UID, document_of, own};
+use crate::serving::Source;
 
-pub(super) const TOKEN: &str = "a-good-token";
+/// What the API server takes for the token of pod web-1.
+pub(super) fn token() -> String {
+    token_of("pod-1")
+}
+
+/// What may be a token of the pod with this uid; the API server knows only that of `pod-1`.
+fn token_of(uid: &str) -> String {
+    unsigned(&json!({"aud": ["sidegrid"], "kubernetes.io": {"pod": {"name": "web-1", "uid": uid}}}))
+}
+
 const POD: &str = "/api/v1/namespaces/shop/pods/web-1";
 const GRID: &str = "/apis/sidegrid.dev/v1alpha1/namespaces/shop/cacheclusters/web";
 const NODE: &str = "/api/v1/nodes/node1";
@@ -53,7 +64,7 @@ pub(super) async fn world() -> (FakeApi, RegistryState) {
         "authentication.kubernetes.io/pod-name": ["web-1"], "authentication.kubernetes.io/pod-uid": ["pod-1"],
     });
     let user = json!({"username": "system:serviceaccount:shop:default", "extra": extra});
-    api.token(TOKEN, json!({"authenticated": true, "audiences": ["sidegrid"], "user": user}));
+    api.token(&token(), json!({"authenticated": true, "audiences": ["sidegrid"], "user": user}));
     authority::ensure(&api.client(), NS, UID, false).await.unwrap();
     let state = RegistryState::new(api.client(), NS);
     (api, state)
@@ -109,7 +120,7 @@ fn reason_of(body: &[u8]) -> String {
 async fn a_pods_token_becomes_its_leaf() {
     let (api, state) = world().await;
     let (key, body) = enrolment(7);
-    let (status, answer) = ask(&state, with_token(request("POST", "/v1/enrol", body), TOKEN)).await;
+    let (status, answer) = ask(&state, with_token(request("POST", "/v1/enrol", body), &token())).await;
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
     let got: Enrolment = serde_json::from_slice(&answer).unwrap();
     assert_eq!((got.cluster, got.pod_uid.as_str()), (CLUSTER, "pod-1"));
@@ -128,38 +139,38 @@ async fn a_pods_token_becomes_its_leaf() {
 #[tokio::test]
 async fn whoever_is_not_a_living_pod_of_a_cachecluster_gets_no_leaf() {
     let (api, state) = world().await;
-    assert_eq!(enrol(&state, "another", 7).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(enrol(&state, &token_of("another"), 7).await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(ask(&state, request("POST", "/v1/enrol", enrolment(7).1)).await.0, StatusCode::UNAUTHORIZED);
-    assert_eq!(enrol(&state, TOKEN, 0).await.0, StatusCode::UNPROCESSABLE_ENTITY);
-    let garbage = with_token(request("POST", "/v1/enrol", b"{}".to_vec()), TOKEN);
+    assert_eq!(enrol(&state, &token(), 0).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    let garbage = with_token(request("POST", "/v1/enrol", b"{}".to_vec()), &token());
     assert_eq!(ask(&state, garbage).await.0, StatusCode::UNPROCESSABLE_ENTITY);
     let asked = EnrolRequest { member: MemberId(7), request: "nonsense".into() };
-    let bad_request = with_token(request("POST", "/v1/enrol", serde_json::to_vec(&asked).unwrap()), TOKEN);
+    let bad_request = with_token(request("POST", "/v1/enrol", serde_json::to_vec(&asked).unwrap()), &token());
     assert_eq!(ask(&state, bad_request).await.0, StatusCode::UNPROCESSABLE_ENTITY);
 
     // Another pod of the same name, one that has ended, one without the label.
     api.put(POD, pod("pod-2", "Running"));
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::FORBIDDEN);
     api.put(POD, pod("pod-1", "Succeeded"));
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::FORBIDDEN);
     let mut unlabelled = pod("pod-1", "Running");
     unlabelled["metadata"]["labels"] = json!({});
     api.put(POD, unlabelled);
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::FORBIDDEN);
     api.put(POD, pod("pod-1", "Running"));
 
     // The id of a member that is another pod's; its own is fine.
     state.documents().create(UID, &document_of(&[1, 2], 1)).await.unwrap();
-    assert_eq!(enrol(&state, TOKEN, 2).await.0, StatusCode::FORBIDDEN);
-    assert_eq!(enrol(&state, TOKEN, 1).await.0, StatusCode::OK);
+    assert_eq!(enrol(&state, &token(), 2).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(enrol(&state, &token(), 1).await.0, StatusCode::OK);
 
     let grid = api.get(GRID).unwrap();
     api.remove(GRID);
-    let (status, body) = enrol(&state, TOKEN, 7).await;
+    let (status, body) = enrol(&state, &token(), 7).await;
     assert_eq!((status, reason_of(&body).as_str()), (StatusCode::NOT_FOUND, "unknown_cluster"));
     api.put(GRID, grid);
     api.remove(NODE);
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::SERVICE_UNAVAILABLE);
     api.done();
 }
 
@@ -361,29 +372,30 @@ async fn too_much_at_once_is_told_to_come_again() {
     let overloaded = (StatusCode::SERVICE_UNAVAILABLE, "overloaded".to_owned());
     let told = |(status, body): (StatusCode, Vec<u8>)| (status, reason_of(&body));
 
-    // Each kind of caller has seats of its own.
-    let taken = state.0.strangers.seats.acquire_many(u32::try_from(STRANGERS_REQUESTS).unwrap()).await.unwrap();
-    assert_eq!(told(enrol(&state, TOKEN, 7).await), overloaded);
+    // Each kind of caller has permits of its own.
+    let taken =
+        state.0.unauthenticated.permits.acquire_many(u32::try_from(UNAUTHENTICATED_REQUESTS).unwrap()).await.unwrap();
+    assert_eq!(told(enrol(&state, &token(), 7).await), overloaded);
     assert_eq!(told(ask(&state, read()).await).0, StatusCode::FORBIDDEN);
     drop(taken);
-    let taken = state.0.members.seats.acquire_many(u32::try_from(MEMBERS_REQUESTS).unwrap()).await.unwrap();
+    let taken = state.0.members.permits.acquire_many(u32::try_from(MEMBERS_REQUESTS).unwrap()).await.unwrap();
     assert_eq!(told(ask(&state, read()).await), overloaded);
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::OK);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::OK);
     drop(taken);
     assert_eq!(told(ask(&state, read()).await).0, StatusCode::NOT_FOUND);
     assert_eq!(state.counters().requests(CountedRequest::Enrol, Outcome::Refused), 1);
 }
 
 #[tokio::test]
-async fn whoever_shows_nothing_takes_no_seat_and_a_token_brings_no_large_body() {
+async fn a_caller_without_a_token_takes_no_permit_and_a_token_brings_no_large_body() {
     let (_, state) = world().await;
-    let all = u32::try_from(STRANGERS_REQUESTS).unwrap();
-    let taken = state.0.strangers.seats.acquire_many(all).await.unwrap();
+    let all = u32::try_from(UNAUTHENTICATED_REQUESTS).unwrap();
+    let taken = state.0.unauthenticated.permits.acquire_many(all).await.unwrap();
     let (status, body) = ask(&state, request("POST", "/v1/enrol", vec![])).await;
     assert_eq!((status, reason_of(&body).as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"));
     drop(taken);
     for path in ["/v1/enrol", "/v1/document"] {
-        let large = with_token(request("POST", path, vec![b' '; MAX_ENROL_BODY + 1]), "x");
+        let large = with_token(request("POST", path, vec![b' '; MAX_ENROL_BODY + 1]), &token());
         assert_eq!(ask(&state, large).await.0, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
     }
 }
@@ -399,26 +411,29 @@ async fn bodies_that_do_not_come_keep_nobody_waiting() {
         Body::from_stream(begun.chain(futures::stream::pending()))
     };
     let post = |path: &str| Request::builder().method("POST").uri(path).body(never()).unwrap();
-    // Of strangers more than there is room for, and of members more than there are seats.
-    let strangers = (0..150).map(|_| ask(&state, with_token(post("/v1/enrol"), "x")));
-    let members = (0..100).map(|_| ask(&state, with_leaf(post("/v1/document"), 1)));
-    let (strangers, members) = (futures::future::join_all(strangers), futures::future::join_all(members));
+    // From many places, of both kinds of callers more than there are permits.
+    let from = |number: u8, mut request: Request<Body>| {
+        request.extensions_mut().insert(Source([10, 0, 0, number].into()));
+        request
+    };
+    let others = (0..150).map(|n| ask(&state, from(n, with_token(post("/v1/enrol"), &token()))));
+    let members = (0..100).map(|n| ask(&state, from(n, with_leaf(post("/v1/document"), 1))));
+    let (others, members) = (futures::future::join_all(others), futures::future::join_all(members));
     let quick = async {
         // After they have begun.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let began = tokio::time::Instant::now();
         let create = with_leaf(request("POST", "/v1/document", encode(&document_of(&[1], 1)).unwrap()), 1);
         let statuses =
-            (ask(&state, create).await.0, ask(&state, with_token(request("GET", "/x", vec![]), "x")).await.0);
+            (ask(&state, create).await.0, ask(&state, with_token(request("GET", "/x", vec![]), &token())).await.0);
         (statuses, began.elapsed())
     };
     let began = tokio::time::Instant::now();
-    let (strangers, members, (statuses, took)) = tokio::join!(strangers, members, quick);
+    let (others, members, (statuses, took)) = tokio::join!(others, members, quick);
     assert!(began.elapsed() < 2 * REQUEST_TIME, "{:?}", began.elapsed());
     assert_eq!(statuses, (StatusCode::CREATED, StatusCode::NOT_FOUND));
     assert!(took < Duration::from_secs(1), "{took:?}");
     let told = |answers: &[(StatusCode, Vec<u8>)], status| answers.iter().filter(|(told, _)| *told == status).count();
-    assert_eq!(told(&strangers, StatusCode::REQUEST_TIMEOUT), 128);
-    assert_eq!(told(&strangers, StatusCode::SERVICE_UNAVAILABLE), 22);
+    assert_eq!(told(&others, StatusCode::REQUEST_TIMEOUT), 150);
     assert_eq!(told(&members, StatusCode::REQUEST_TIMEOUT), 100);
 }
