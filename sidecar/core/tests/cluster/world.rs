@@ -13,6 +13,7 @@ use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::message::{Envelope, Message, Ping};
 use sidegrid_core::operation::{Answer, Condition, Operation, OperationKind, Outcome, Refusal};
 use sidegrid_core::planted_bug::Bugs;
+use sidegrid_core::rights::{self, Caller};
 use sidegrid_core::view::{Replicas, View};
 use sidegrid_core::{CacheId, ClusterUid, Effect, Event, MemberId, Time, ViewNumber};
 
@@ -34,6 +35,7 @@ pub(crate) struct Node {
 pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) nodes: BTreeMap<u64, Node>,
+    identities: BTreeMap<u64, PlatformIdentity>,
     pub(crate) registry: Option<Arc<Document>>,
     pub(crate) registry_up: bool,
     /// Swaps done.
@@ -58,6 +60,7 @@ impl World {
         let mut world = World {
             now: Time::from_nanos(1_000_000_000),
             nodes: BTreeMap::new(),
+            identities: BTreeMap::new(),
             registry: None,
             registry_up: true,
             swaps: Vec::new(),
@@ -82,6 +85,7 @@ impl World {
     pub(crate) fn start(&mut self, id: u64, lock: &str) {
         self.started += 1;
         let identity = PlatformIdentity::Host { machine: "m".into(), boot: "b".into(), lock: lock.into() };
+        self.identities.insert(id, identity.clone());
         let port = u16::try_from(id).unwrap();
         let member = Member {
             id: MemberId(id),
@@ -257,7 +261,7 @@ impl World {
                 }
             }
             Effect::Registry { call, request } => {
-                let answer = self.ask(request);
+                let answer = self.ask(id, request);
                 self.step(id, Event::Registry { call, answer });
             }
             Effect::Republish { view, document } => self.republished.push((id, view, document)),
@@ -276,7 +280,7 @@ impl World {
         self.nodes.get_mut(&id).unwrap()
     }
 
-    fn ask(&mut self, request: RegistryCall) -> RegistryAnswer {
+    fn ask(&mut self, id: u64, request: RegistryCall) -> RegistryAnswer {
         if !self.registry_up {
             return RegistryAnswer::Failed;
         }
@@ -288,9 +292,20 @@ impl World {
         if self.registry.as_ref().map(|d| d.expected()) != expected {
             return RegistryAnswer::Conflict(self.registry.clone());
         }
+        self.check_rights(id, &next);
         self.swaps.push(Arc::clone(&next));
         self.registry = Some(next);
         RegistryAnswer::Swapped
+    }
+
+    /// G-5: a registry that authenticates its callers would let every change be made that cores ask for.
+    fn check_rights(&self, id: u64, next: &Document) {
+        let caller = Caller { member: MemberId(id), identity: self.identities[&id].clone() };
+        let checked = match &self.registry {
+            Some(present) => rights::check_change(&caller, present, next, &|_| true),
+            None => rights::check_creation(&caller, next),
+        };
+        assert_eq!(checked, Ok(()), "by {id}: {next:?}");
     }
 
     pub(crate) fn submit(&mut self, id: u64, key: &str, kind: OperationKind) -> u64 {
