@@ -15,6 +15,7 @@ use kube::{Api, Client};
 use sidegrid_core::ClusterUid;
 use sidegrid_net::authority::AuthorityError;
 use sidegrid_net::{Authority, MemberIdentity, MemberNames};
+use tokio::sync::Semaphore;
 
 use crate::kube_call::{self, CallError};
 use crate::names::{self, CLUSTER_UID_LABEL, FIELD_MANAGER, MANAGED_BY};
@@ -25,6 +26,8 @@ pub const CERTIFICATE_KEY: &str = "ca.crt";
 pub const PRIVATE_KEY: &str = "ca.key";
 /// Ten years. It is not rotated yet.
 const VALIDITY: Duration = Duration::from_secs(3650 * 86_400);
+/// Keys that are made at once.
+static GENERATING: Semaphore = Semaphore::const_new(1);
 /// Authorities that are kept in memory; beyond them they are read again.
 const MAX_CACHED: usize = 256;
 
@@ -211,7 +214,11 @@ pub async fn ensure(
     if had_members || kube_call::read(documents.get_metadata_opt(&document)).await.map_err(api)?.is_some() {
         return Err(AuthorityFault::Lost { name, document });
     }
+    // One at a time: each takes seconds of a processor, and whoever makes CacheClusters by the dozen waits, not those who
+    // are served.
+    let turn = GENERATING.acquire().await.map_err(|e| AuthorityFault::Generate(e.to_string()))?;
     let made = tokio::task::spawn_blocking(move || Authority::generate(cluster, VALIDITY)).await;
+    drop(turn);
     let made = made.map_err(|e| AuthorityFault::Generate(e.to_string()))?;
     let authority = made.map_err(|e| AuthorityFault::Generate(e.to_string()))?;
     let secret = Secret {

@@ -11,6 +11,8 @@
 //! of a view, nor that a swap was done, before it is marked. So no member can know of a newer view than the mark, and no
 //! older one is made again under it (G-4).
 
+mod mark;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,16 +23,18 @@ use kube::{Api, Client};
 use serde_json::json;
 use sidegrid_core::document::{Document, Expected};
 use sidegrid_core::recovery::Observed;
+use sidegrid_core::rights::ChangeError;
+use sidegrid_core::view::View;
 use sidegrid_core::{Time, ViewNumber};
 use sidegrid_registry::{DocumentCodecError, Swap, check_swap, decode, encode};
 use tokio::time::Instant;
 
 use crate::authority::{cluster_uid, labels, post};
+pub(crate) use crate::document::mark::Mark;
+pub use crate::document::mark::VIEW_ANNOTATION;
 use crate::kube_call::{self, CallError};
 use crate::names::{self, DOCUMENT_KEY, FIELD_MANAGER};
 
-/// Annotation of the authority's Secret: the newest view that the document was seen with.
-pub const VIEW_ANNOTATION: &str = "sidegrid.dev/document-view";
 /// The most bytes of a document here: a ConfigMap holds 1 MiB in all.
 pub const MAX_BYTES: usize = (1 << 20) - (16 << 10);
 /// Tries of marking a view, each after another replica was faster.
@@ -66,6 +70,9 @@ pub enum DocumentError {
     /// What is asked for can't be done, ever. Nothing was changed.
     #[error("refused: {0}")]
     Invalid(String),
+    /// The caller may not make this change. Nothing was changed.
+    #[error("the change is refused: {0}")]
+    Refused(#[from] ChangeError),
 }
 
 impl DocumentError {
@@ -101,7 +108,7 @@ pub(crate) struct Stored {
 pub struct Documents {
     client: Client,
     own_ns: Arc<str>,
-    marked: Arc<Mutex<HashMap<String, ViewNumber>>>,
+    marked: Arc<Mutex<HashMap<String, Mark>>>,
     /// What this replica has seen of members' statements about a lost document.
     observed: Arc<Mutex<HashMap<String, Observed>>>,
     started: Instant,
@@ -147,12 +154,14 @@ impl Documents {
     async fn present(&self, uid: &str) -> Result<Option<Stored>, DocumentError> {
         let mark = self.newest_mark(uid).await?;
         let stored = self.stored(uid).await?;
-        match (mark, &stored) {
-            (Some(mark), None) => return Err(self.lost(uid, mark)),
-            (Some(mark), Some(stored)) if stored.document.view.number < mark => return Err(self.lost(uid, mark)),
-            (Some(mark), Some(stored)) if stored.document.view.number == mark => {}
+        match (&mark, &stored) {
+            (Some(mark), None) => return Err(self.lost(uid, mark.view)),
+            (Some(mark), Some(stored)) if stored.document.view.number < mark.view => {
+                return Err(self.lost(uid, mark.view));
+            }
+            (Some(mark), Some(stored)) if mark.is_of(&stored.document.view) => {}
             (None, None) => {}
-            (_, Some(stored)) => self.mark(uid, stored.document.view.number).await?,
+            (_, Some(stored)) => self.mark(uid, &stored.document.view).await?,
         }
         Ok(stored)
     }
@@ -174,7 +183,7 @@ impl Documents {
         if let Some(there) = self.read(uid).await? {
             return Ok(Swap::Conflict(Some(there)));
         }
-        let swap = self.make(uid, &object, document.view.number).await?;
+        let swap = self.make(uid, &object, &document.view).await?;
         if swap.is_done() {
             tracing::info!(cluster = uid, "created the cluster's document");
         }
@@ -189,13 +198,31 @@ impl Documents {
     /// # Cancel safety
     /// It may or may not be done; reading tells.
     pub async fn swap(&self, uid: &str, expected: &Expected, next: &Document) -> Result<Swap, DocumentError> {
+        self.swap_checked(uid, expected, next, |_| Ok(())).await
+    }
+
+    /// As [`Documents::swap`], if `check` lets the change be made of what was read (G-5).
+    ///
+    /// # Errors
+    /// [`DocumentError`], among them what `check` says.
+    ///
+    /// # Cancel safety
+    /// It may or may not be done; reading tells.
+    pub(crate) async fn swap_checked(
+        &self,
+        uid: &str,
+        expected: &Expected,
+        next: &Document,
+        check: impl FnOnce(&Document) -> Result<(), ChangeError>,
+    ) -> Result<Swap, DocumentError> {
         check_swap(expected, next)?;
         let data = self.data(uid, next)?;
         let Some(stored) = self.present(uid).await? else { return Ok(Swap::Conflict(None)) };
         if stored.document.expected() != *expected {
             return Ok(Swap::Conflict(Some(stored.document)));
         }
-        self.replace(uid, stored, data, next.view.number).await
+        check(&stored.document)?;
+        self.replace(uid, stored, data, &next.view).await
     }
 
     /// Puts `next` where `stored` was read, or creates it where nothing was, whatever else it follows from: for
@@ -207,14 +234,14 @@ impl Documents {
         next: &Document,
     ) -> Result<Swap, DocumentError> {
         let Some(stored) = stored else {
-            return self.make(uid, &self.object(uid, next)?, next.view.number).await;
+            return self.make(uid, &self.object(uid, next)?, &next.view).await;
         };
         let data = self.data(uid, next)?;
-        self.replace(uid, stored, data, next.view.number).await
+        self.replace(uid, stored, data, &next.view).await
     }
 
     /// Creates the ConfigMap of the document with this view, and marks the view.
-    async fn make(&self, uid: &str, object: &ConfigMap, view: ViewNumber) -> Result<Swap, DocumentError> {
+    async fn make(&self, uid: &str, object: &ConfigMap, view: &View) -> Result<Swap, DocumentError> {
         match kube_call::change(self.documents().create(&post(), object)).await {
             Ok(_) => self.mark_after(uid, view).await.map(|()| Swap::Done),
             Err(CallError::Conflict(_)) => self.conflict(uid).await,
@@ -228,7 +255,7 @@ impl Documents {
         uid: &str,
         stored: Stored,
         data: BTreeMap<String, String>,
-        view: ViewNumber,
+        view: &View,
     ) -> Result<Swap, DocumentError> {
         // With the resourceVersion of the read, so that nothing can come between.
         let mut object = ConfigMap { data: Some(data), ..stored.object };
@@ -290,36 +317,35 @@ impl Documents {
     }
 
     /// The mark as it is kept, live.
-    pub(crate) async fn newest_mark(&self, uid: &str) -> Result<Option<ViewNumber>, DocumentError> {
+    pub(crate) async fn newest_mark(&self, uid: &str) -> Result<Option<Mark>, DocumentError> {
         Ok(self.read_mark(uid).await?.0)
     }
 
     /// The mark, and the version of the object that it is on.
-    async fn read_mark(&self, uid: &str) -> Result<(Option<ViewNumber>, Option<String>), DocumentError> {
+    async fn read_mark(&self, uid: &str) -> Result<(Option<Mark>, Option<String>), DocumentError> {
         let name = names::authority_secret(uid);
         let found = kube_call::read(self.secrets().get_metadata_opt(&name)).await.map_err(DocumentError::of_read)?;
         let metadata = found.ok_or_else(|| DocumentError::UnknownCluster(uid.to_owned()))?.metadata;
-        // A mark that can't be read says at least that there was a document.
-        let number = |mark: &String| ViewNumber(mark.parse().unwrap_or_default());
-        Ok((metadata.annotations.and_then(|all| all.get(VIEW_ANNOTATION).map(number)), metadata.resource_version))
+        Ok((metadata.annotations.as_ref().and_then(Mark::read), metadata.resource_version))
     }
 
     /// Marks the view as the newest that the document was seen with; makes no call when this replica knows it to be marked.
-    async fn mark(&self, uid: &str, view: ViewNumber) -> Result<(), DocumentError> {
-        if self.marks().get(uid).is_some_and(|marked| *marked >= view) {
+    async fn mark(&self, uid: &str, view: &View) -> Result<(), DocumentError> {
+        let wanted = Mark::of(view);
+        if self.marks().get(uid).is_some_and(|marked| marked.view > wanted.view || *marked == wanted) {
             return Ok(());
         }
         let mut tries = 0;
         let newest = loop {
             let (kept, version) = self.read_mark(uid).await?;
             if let Some(kept) = kept
-                && kept >= view
+                && (kept.view > wanted.view || kept == wanted)
             {
                 break kept;
             }
             tries += 1;
-            match self.write_mark(uid, view, version).await {
-                Ok(()) => break view,
+            match self.write_mark(uid, &wanted, version).await {
+                Ok(()) => break wanted,
                 // Another replica marks too, the same view as a rule.
                 Err(CallError::Conflict(_)) if tries < MARK_TRIES => {}
                 // Whether it is there or not: the document itself has not been touched by this.
@@ -335,21 +361,20 @@ impl Documents {
     }
 
     /// With the version that was read, or another replica's newer mark would be overwritten.
-    async fn write_mark(&self, uid: &str, view: ViewNumber, version: Option<String>) -> Result<(), CallError> {
-        let annotations = json!({VIEW_ANNOTATION: view.0.to_string()});
-        let patch = Patch::Merge(json!({"metadata": {"annotations": annotations, "resourceVersion": version}}));
+    async fn write_mark(&self, uid: &str, mark: &Mark, version: Option<String>) -> Result<(), CallError> {
+        let patch = Patch::Merge(json!({"metadata": {"annotations": mark.annotations(), "resourceVersion": version}}));
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let (secrets, name) = (self.secrets(), names::authority_secret(uid));
         kube_call::change(secrets.patch_metadata(&name, &params, &patch)).await.map(|_| ())
     }
 
     /// Marks a view after the change that made it. While that fails nobody may be told of the change.
-    async fn mark_after(&self, uid: &str, view: ViewNumber) -> Result<(), DocumentError> {
+    async fn mark_after(&self, uid: &str, view: &View) -> Result<(), DocumentError> {
         let marked = self.mark(uid, view).await;
         marked.map_err(|error| DocumentError::Unknown(format!("it was, but its view could not be marked: {error}")))
     }
 
-    fn marks(&self) -> std::sync::MutexGuard<'_, HashMap<String, ViewNumber>> {
+    fn marks(&self) -> std::sync::MutexGuard<'_, HashMap<String, Mark>> {
         self.marked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

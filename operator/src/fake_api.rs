@@ -38,6 +38,8 @@ struct Server {
     troubles: VecDeque<(Method, String, Trouble)>,
     /// Put in the place of an object right after it was read for the first time: somebody was faster.
     races: Vec<(String, Value)>,
+    /// Collections that may be listed.
+    listable: Vec<String>,
     calls: Vec<String>,
     unexpected: Vec<String>,
 }
@@ -81,6 +83,15 @@ impl FakeApi {
     pub(crate) fn put(&self, path: &str, object: Value) {
         let mut server = self.0.lock().unwrap();
         server.store(path, object);
+    }
+
+    /// Lists this collection, too.
+    pub(crate) fn lists(&self, collection: &str) {
+        let mut server = self.0.lock().unwrap();
+        server.listable.push(collection.to_owned());
+        if !server.collections.iter().any(|known| known == collection) {
+            server.collections.push(collection.to_owned());
+        }
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
@@ -150,6 +161,11 @@ impl Server {
             let token = review["spec"]["token"].as_str().unwrap();
             let said = self.tokens.get(token).cloned().unwrap_or_else(|| json!({"authenticated": false}));
             return ok(&json!({"metadata": {}, "spec": {}, "status": said}));
+        }
+        if *method == Method::GET && self.listable.iter().any(|known| known == path) {
+            let within = |of: &String| of.rsplit_once('/').is_some_and(|(collection, _)| collection == path);
+            let items: Vec<&Value> = self.objects.iter().filter(|(of, _)| within(of)).map(|(_, o)| o).collect();
+            return ok(&json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}));
         }
         let collection = if *method == Method::POST { path } else { path.rsplit_once('/').unwrap().0 };
         if !self.collections.iter().any(|known| known == collection) {

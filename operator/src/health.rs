@@ -20,7 +20,8 @@ pub struct Health {
 }
 
 impl Health {
-    /// Says whether webhook and registry API are served: true once they listen, false when the program ends.
+    /// Says whether webhook and registry API are served: true once they listen and know whom to let in, false when the
+    /// program ends.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
     }

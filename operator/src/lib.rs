@@ -11,6 +11,7 @@ pub mod kube_call;
 pub mod leader;
 pub mod metrics;
 pub mod names;
+pub mod orphans;
 pub mod program;
 pub mod proofs;
 mod reason;

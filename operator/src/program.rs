@@ -16,9 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::health::Health;
 use crate::registry_api::RegistryState;
-use crate::serving::{ServingIdentity, WebhookStanding};
+use crate::serving::{Ending, ServeLimits, ServingIdentity, WebhookStanding};
 use crate::webhook::{InjectSettings, WebhookState};
-use crate::{health, leader, proofs, reconcile, registry_api, serving, webhook};
+use crate::{health, leader, orphans, proofs, reconcile, registry_api, serving, webhook};
 
 /// What the program is told.
 #[derive(Clone, Debug)]
@@ -44,7 +44,10 @@ pub struct Ports {
     pub admin: u16,
 }
 
-/// How long the parts may take to end: connections are given 10 s of it.
+/// How long connections are taken after the end has begun: until those who find this replica by the Service have heard that
+/// it is not ready any more.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long the parts may take to end: connections are given 10 s of it, after [`DRAIN`].
 const GRACE: Duration = Duration::from_secs(20);
 /// How often the first certificates are tried for, 2 s apart, before the program gives up, to be started again.
 const FIRST_TRIES: u32 = 30;
@@ -113,6 +116,8 @@ async fn begin(
 
     let (trust, stop) = (state.clone(), shutdown.clone());
     part(parts, shutdown, "trust", async move { trust.keep_trust(stop).await });
+    let (pods, stop) = (state.clone(), shutdown.clone());
+    part(parts, shutdown, "pods", async move { pods.keep_pods(stop).await });
     let (stands, webhook) = watch::channel(WebhookStanding::default());
     let kept = serving::keep(client.clone(), own_ns.clone(), certificate, stands, shutdown.clone());
     part(parts, shutdown, "certificates", kept);
@@ -121,11 +126,17 @@ async fn begin(
     let (standing, me, stop) = (client.clone(), options.name.clone(), shutdown.clone());
     let ns = own_ns.clone();
     part(parts, shutdown, "leader", async move { leader::run(standing, &ns, &me, leading, stop).await });
+    let collecting = orphans::collect(client.clone(), own_ns.clone(), leads.clone(), shutdown.clone());
+    part(parts, shutdown, "orphans", collecting);
     let metrics = Arc::clone(&health.metrics);
     let context = reconcile::Reconciler::new(client, &own_ns, &options.name, state.documents(), metrics, webhook)
         .with_images(options.inject.clone());
     part(parts, shutdown, "reconciler", reconcile::run(Arc::new(context), leads, shutdown.clone()));
-    health.set_ready(true);
+    // Both branches are cancel safe.
+    tokio::select! {
+        () = state.listed() => health.set_ready(true),
+        () = shutdown.cancelled() => return Ok(()),
+    }
     tracing::info!(namespace = own_ns, version = env!("CARGO_PKG_VERSION"), "the operator serves");
     Ok(())
 }
@@ -164,7 +175,8 @@ async fn serve(
     router: Router,
 ) -> anyhow::Result<()> {
     let listener = listen(port).await?;
-    part(parts, shutdown, "server", serving::serve(listener, tls, router, shutdown.clone()));
+    let ending = Ending { token: shutdown.clone(), drain: DRAIN };
+    part(parts, shutdown, "server", serving::serve(listener, tls, router, ServeLimits::default(), ending));
     Ok(())
 }
 

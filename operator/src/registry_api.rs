@@ -9,7 +9,10 @@ mod bounds;
 mod conformance_tests;
 mod counters;
 mod enrol;
+#[cfg(test)]
+mod flood_tests;
 mod handlers;
+mod pods;
 mod problem;
 mod republish;
 #[cfg(test)]
@@ -26,10 +29,15 @@ use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use kube::Client;
+use sidegrid_core::document::Document;
+use sidegrid_core::member::Member;
+use sidegrid_core::rights::{self, Caller, ChangeError};
 use sidegrid_net::service::TrustedClusters;
+use tokio_util::sync::CancellationToken;
 
-use bounds::{Share, bounded};
+use bounds::{Budget, bounded};
 pub use counters::{Outcome, RegistryCounters, Request as CountedRequest};
+use pods::Pods;
 pub use problem::Problem;
 
 use crate::authority::Authorities;
@@ -46,8 +54,25 @@ struct Shared {
     documents: Documents,
     trusted: TrustedClusters,
     counters: RegistryCounters,
-    members: Share,
-    strangers: Share,
+    trust_is_listed: CancellationToken,
+    pods: Pods,
+    rights: Rights,
+    members: Budget,
+    unauthenticated: Budget,
+}
+
+/// The rules of who may change a document (G-5).
+struct Rights {
+    creation: fn(&Caller, &Document) -> Result<(), ChangeError>,
+    change: CheckChange,
+}
+
+type CheckChange = fn(&Caller, &Document, &Document, &dyn Fn(&Member) -> bool) -> Result<(), ChangeError>;
+
+impl Default for Rights {
+    fn default() -> Rights {
+        Rights { creation: rights::check_creation, change: rights::check_change }
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -60,13 +85,20 @@ impl RegistryState {
     /// The state of an operator whose own namespace is `own_ns`.
     #[must_use]
     pub fn new(client: Client, own_ns: &str) -> RegistryState {
+        RegistryState::with_rights(client, own_ns, Rights::default())
+    }
+
+    fn with_rights(client: Client, own_ns: &str, rights: Rights) -> RegistryState {
         RegistryState(Arc::new(Shared {
+            trust_is_listed: CancellationToken::new(),
+            pods: Pods::new(client.clone()),
+            rights,
             authorities: Authorities::new(own_ns),
             documents: Documents::new(client.clone(), own_ns),
             trusted: TrustedClusters::default(),
             counters: RegistryCounters::default(),
-            members: Share::of_members(),
-            strangers: Share::of_strangers(),
+            members: Budget::of_members(),
+            unauthenticated: Budget::of_unauthenticated(),
             own_ns: own_ns.to_owned(),
             client,
         }))
@@ -77,6 +109,15 @@ impl RegistryState {
     #[must_use]
     pub fn trusted(&self) -> TrustedClusters {
         self.0.trusted.clone()
+    }
+
+    /// Waits until authorities and pods have been listed once: until then some callers could not be served.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn listed(&self) {
+        self.0.trust_is_listed.cancelled().await;
+        self.0.pods.listed().await;
     }
 
     /// The documents, for others who read or change them.
@@ -96,8 +137,16 @@ impl RegistryState {
     ///
     /// # Cancel safety
     /// Cancel safe.
-    pub async fn keep_trust(&self, shutdown: tokio_util::sync::CancellationToken) {
+    pub async fn keep_trust(&self, shutdown: CancellationToken) {
         trust::keep(&self.0, shutdown).await;
+    }
+
+    /// Keeps what is known of pods until `shutdown`. Without it each request reads its caller's pod.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn keep_pods(&self, shutdown: CancellationToken) {
+        self.0.pods.keep(shutdown).await;
     }
 }
 

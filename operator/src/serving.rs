@@ -6,6 +6,7 @@
 //! read the new settings ConfigMap.
 
 mod connections;
+mod shares;
 #[cfg(test)]
 mod tests;
 mod webhook_bundle;
@@ -20,7 +21,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub use connections::serve;
+pub use connections::{Ending, Source, serve};
+pub use shares::ServeLimits;
 pub use webhook_bundle::{WebhookStanding, patch_webhook};
 
 use crate::authority::{CERTIFICATE_KEY, PRIVATE_KEY, data, post, text};

@@ -93,7 +93,7 @@ async fn nobody_is_told_of_a_view_before_it_is_marked() {
         documents.swap(UID, &first.expected(), &next(&first)).await.unwrap(),
         Swap::Conflict(Some(second.clone()))
     );
-    assert_eq!(documents.newest_mark(UID).await.unwrap(), Some(second.view.number));
+    assert_eq!(documents.newest_mark(UID).await.unwrap().map(|mark| mark.view), Some(second.view.number));
     // A document of before is as good as none from then on.
     api.remove(&config_map());
     let text = String::from_utf8(encode(&first).unwrap()).unwrap();

@@ -14,8 +14,8 @@ use serde_json::json;
 use sidegrid_conformance::{Place, suite};
 use sidegrid_core::MemberId;
 use sidegrid_core::document::Document;
-use sidegrid_net::MemberIdentity;
 use sidegrid_net::service::Peer;
+use sidegrid_net::{MemberIdentity, MemberNames};
 use sidegrid_registry::{Dial, OperatorLimits, OperatorRegistry, OperatorSettings, Registry, Stream, encode};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -38,8 +38,14 @@ struct ServedPlace {
 impl ServedPlace {
     async fn new() -> ServedPlace {
         let api = FakeApi::own();
+        api.allow("/api/v1/namespaces/shop/pods");
+        let labels = json!({"sidegrid.dev/cluster": "web"});
+        let pod = json!({"metadata": {"name": "web-1", "uid": "pod-1", "labels": labels}, "spec": {"containers": []}});
+        api.put("/api/v1/namespaces/shop/pods/web-1", pod);
         let authority = authority::ensure(&api.client(), NS, UID, false).await.unwrap();
-        let state = RegistryState::new(api.client(), NS);
+        // The suite is about comparing and swapping: its documents follow from nothing that members do.
+        let rights = Rights { creation: |_, _| Ok(()), change: |_, _, _, _| Ok(()) };
+        let state = RegistryState::with_rights(api.client(), NS, rights);
         state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
         ServedPlace { api, state, opened: AtomicU64::new(1) }
     }
@@ -96,7 +102,8 @@ impl Dial for PipeDial {
     async fn dial(&self) -> io::Result<Box<dyn Stream>> {
         let (ours, theirs) = tokio::io::duplex(PIPE);
         let identity = MemberIdentity { cluster: CLUSTER, member: self.member };
-        let peer = Peer { identity, names: None };
+        let names = MemberNames::new("shop", "web", "web-1").unwrap().with_pod_uid("pod-1").ok();
+        let peer = Peer { identity, names };
         let routes = router(self.state.clone()).map_request(move |request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer.clone());

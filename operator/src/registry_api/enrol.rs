@@ -1,11 +1,12 @@
 //! Enrolment: a pod's token becomes a member's leaf.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, Client};
 use sidegrid_core::MemberId;
@@ -18,12 +19,16 @@ use super::bounds::MAX_ENROL_BODY;
 use super::problem::Problem;
 use super::token::{self, PodClaim};
 use super::{RegistryState, Shared};
+use crate::authority::ClusterAuthority;
 use crate::crd::{CacheCluster, TopologySpec};
 use crate::document::DocumentError;
 use crate::kube_call;
 use crate::names::CLUSTER_LABEL;
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// The longest life of a member's certificate. Renewed after a third of it, so that members run on for sixteen hours without
+/// any operator; and short enough that one that was copied out of a pod is soon worth nothing, also to other members.
+const LONGEST_LIFE: Duration = DAY;
 /// Value of `topology.machine` that means the node's own name.
 const NODE: &str = "node";
 
@@ -32,7 +37,7 @@ pub(super) async fn enrol(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Enrolment>, Problem> {
-    let token = bearer(&headers)?;
+    let token = token::bearer(&headers)?;
     // Whoever has shown a leaf may send more, elsewhere.
     if body.len() > MAX_ENROL_BODY {
         return Err(Problem::too_large("an enrolment is not that large"));
@@ -46,12 +51,6 @@ pub(super) async fn enrol(
     let pod = bound_pod(&state.0.client, &claim).await?;
     let cluster = cluster_of(&state.0.client, &pod, &claim).await?;
     enrolled(&state.0, &asked, &claim, &pod, &cluster).await.map(Json)
-}
-
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = value.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
-    token.ok_or_else(|| Problem::unauthenticated("send the pod's token: Authorization: Bearer"))
 }
 
 /// The pod that the token is bound to, as it is now.
@@ -90,13 +89,11 @@ async fn enrolled(
     not_anothers(shared, uid, asked.member, &claim.uid).await?;
     let locality = locality(&shared.client, pod, &cluster.spec.topology).await?;
     let name = cluster.metadata.name.as_deref().unwrap_or_default();
-    let names = MemberNames::new(&claim.namespace, name, &claim.name).map_err(|e| Problem::invalid(e.to_string()))?;
+    let names = MemberNames::new(&claim.namespace, name, &claim.name).and_then(|names| names.with_pod_uid(&claim.uid));
+    let names = names.map_err(|e| Problem::invalid(e.to_string()))?;
     let identity = MemberIdentity { cluster: authority.cluster(), member: asked.member };
-    let validity = DAY * u32::from(cluster.spec.tls.rotation_interval_days.max(1));
-    let certificate = authority.sign(&asked.request, identity, &names, validity).map_err(|error| match error {
-        AuthorityError::Request(_) => Problem::invalid(format!("request: {error}")),
-        other => Problem::unavailable(other.to_string()),
-    })?;
+    let validity = LONGEST_LIFE.min(DAY * u32::from(cluster.spec.tls.rotation_interval_days.max(1)));
+    let certificate = signed(&authority, asked.request.clone(), identity, names.clone(), validity).await?;
     // At once, so that the leaf is let in here even before the watch has told of a new authority.
     shared
         .trusted
@@ -107,9 +104,26 @@ async fn enrolled(
         cluster: authority.cluster(),
         certificate,
         authorities: authority.authorities_pem().to_owned(),
-        renew_after_s: validity.as_secs() / 3 * 2,
+        renew_after_s: validity.as_secs() / 3,
         locality,
         pod_uid: claim.uid.clone(),
+    })
+}
+
+/// An RSA signature takes a millisecond of a processor: on a thread that may block, so that nobody waits behind it.
+async fn signed(
+    authority: &Arc<ClusterAuthority>,
+    request: String,
+    identity: MemberIdentity,
+    names: MemberNames,
+    validity: Duration,
+) -> Result<String, Problem> {
+    let authority = Arc::clone(authority);
+    let signing = tokio::task::spawn_blocking(move || authority.sign(&request, identity, &names, validity));
+    let signed = signing.await.map_err(|e| Problem::unavailable(format!("signing broke off: {e}")))?;
+    signed.map_err(|error| match error {
+        AuthorityError::Request(_) => Problem::invalid(format!("request: {error}")),
+        other => Problem::unavailable(other.to_string()),
     })
 }
 

@@ -101,6 +101,7 @@ impl From<DocumentError> for Problem {
             DocumentError::UnknownCluster(_) => Problem::forbidden(says),
             DocumentError::Corrupt { .. } => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, reason::CORRUPT, says),
             DocumentError::Invalid(_) => Problem::invalid(says),
+            DocumentError::Refused(_) => Problem::forbidden(says),
         }
     }
 }

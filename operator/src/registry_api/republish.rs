@@ -1,6 +1,9 @@
 //! A document that went missing, or went back, is put back when more than half of the newest view known have said what
 //! they know (G-4; the rule itself is in [`sidegrid_core::recovery`]).
 //!
+//! That view is the one that was marked, known again by its digest: a view that is only claimed proves nothing, and a
+//! statement counts once for each member of the marked view that was certified as it.
+//!
 //! What members said is kept in a ConfigMap, since each member talks to one replica of the operator and those see
 //! different halves. It belongs to the authority's Secret, and goes when the document is back. It holds no times: each
 //! replica counts what it has itself seen being said, by its own clock.
@@ -10,13 +13,14 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::DeleteParams;
-use sidegrid_core::MemberId;
+use sidegrid_core::document::Document;
 use sidegrid_core::recovery::{self, Statements};
+use sidegrid_core::rights::{Caller, is_in_view};
 use sidegrid_registry::Swap;
 use sidegrid_registry::api::RepublishRequest;
 
 use crate::authority::{labels, post};
-use crate::document::{DocumentError, Documents, MAX_BYTES};
+use crate::document::{DocumentError, Documents, MAX_BYTES, Mark};
 use crate::kube_call::{self, CallError};
 use crate::names;
 
@@ -43,26 +47,27 @@ fn data_of(statements: &Statements) -> Result<BTreeMap<String, String>, Document
     Ok(BTreeMap::from([(STATEMENTS_KEY.to_owned(), text)]))
 }
 
-/// Takes note of what `member` knows, unless the registry knows as much. Returns whether the document was put back.
+/// Takes note of what `caller` knows, unless the registry knows as much. Returns whether the document was put back.
 ///
 /// # Cancel safety
 /// What was begun may be done; members publish again until the document is back.
 pub(super) async fn republish(
     documents: &Documents,
     uid: &str,
-    member: MemberId,
+    caller: &Caller,
     known: &RepublishRequest,
 ) -> Result<bool, DocumentError> {
     let objects = documents.documents();
     let name = config_map(uid);
     for _ in 0..TRIES {
-        let mark = documents.newest_mark(uid).await?.unwrap_or_default();
+        // Without a mark it is a person who knows which view was the newest.
+        let Some(mark) = documents.newest_mark(uid).await? else { return Ok(false) };
         let stored = documents.stored(uid).await?;
         let present = stored.as_ref().map(|stored| &stored.document);
         if !recovery::is_behind(present, known.view, &known.document) {
             return Ok(false);
         }
-        let shown = present.filter(|stored| stored.view.number >= mark);
+        let shown = present.filter(|stored| stored.view.number >= mark.view && is_in_view(caller, stored));
         if let Some(next) = shown.and_then(|stored| recovery::caught_up(stored, known.view, &known.document)) {
             let Swap::Done = documents.restore(uid, stored, &next).await? else { continue };
             tracing::warn!(cluster = uid, view = %next.view.number, "the document had been put back within its view: mended");
@@ -70,10 +75,14 @@ pub(super) async fn republish(
         }
         let object = kube_call::read(objects.get_opt(&name)).await.map_err(unavailable)?;
         let mut statements = object.as_ref().map(statements_of).unwrap_or_default();
+        if !counts(&mark, &statements, caller, known) {
+            tracing::debug!(cluster = uid, member = %caller.member, "what it says is of no view that was marked");
+            return Ok(false);
+        }
         let settled = documents.observe(uid, |observed, now| {
             observed.look(&statements, now);
-            statements.add(observed, member, known.view, &known.document, now);
-            statements.settled(observed, now, mark)
+            statements.add(observed, caller.member, known.view, &known.document, now);
+            statements.settled(observed, now, mark.view)
         });
         if let Some(settled) = settled {
             let Swap::Done = documents.restore(uid, stored, &settled).await? else { continue };
@@ -99,6 +108,19 @@ pub(super) async fn republish(
         }
     }
     Err(DocumentError::Unavailable("other members publish at the same time; try again".to_owned()))
+}
+
+/// Whether a statement is one of the marked view: the caller says that it is the newest, and is in it as who it was
+/// certified. That view is known once one of its members has shown it; who only heard of it is heard from then on, and says
+/// it again each second.
+fn counts(mark: &Mark, statements: &Statements, caller: &Caller, known: &RepublishRequest) -> bool {
+    let is_newest = |document: &&Document| mark.is_of(&document.view);
+    let own = Some(&known.document).filter(is_newest);
+    let marked = own.or(statements.newest().filter(is_newest));
+    known.view == mark.view
+        && known.document.view.number <= mark.view
+        && (own.is_some() || known.document.view.number < mark.view)
+        && marked.is_some_and(|document| is_in_view(caller, document))
 }
 
 async fn new_object(documents: &Documents, uid: &str, statements: &Statements) -> Result<ConfigMap, DocumentError> {

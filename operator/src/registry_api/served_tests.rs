@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::tests::{TOKEN, world};
+use super::tests::{token, world};
 use super::*;
 use crate::fake_api::document_of;
-use crate::serving::serve;
+use crate::serving::{Ending, ServeLimits, serve};
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 struct Dialer {
     client: OperatorClient,
@@ -43,7 +43,7 @@ impl Dial for Dialer {
     }
 }
 
-fn registry(client: &OperatorClient, token: &Path) -> OperatorRegistry {
+pub(super) fn registry(client: &OperatorClient, token: &Path) -> OperatorRegistry {
     let dialer = |shows_leaf| Arc::new(Dialer { client: client.clone(), shows_leaf });
     let settings = OperatorSettings {
         place: "https://localhost".to_owned(),
@@ -56,26 +56,48 @@ fn registry(client: &OperatorClient, token: &Path) -> OperatorRegistry {
     OperatorRegistry::new(settings, Handle::current())
 }
 
+/// Files that a pod has.
+pub(super) struct Files {
+    folder: PathBuf,
+    pub(super) ca: PathBuf,
+    pub(super) token: PathBuf,
+}
+
+impl Files {
+    pub(super) fn remove(&self) {
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+pub(super) fn files(test: &str) -> Files {
+    let folder = std::env::temp_dir().join(format!("sidegrid-{test}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let files = Files { ca: folder.join("ca.crt"), token: folder.join("token"), folder };
+    std::fs::write(&files.token, token()).unwrap();
+    files
+}
+
+pub(super) fn operator_client(port: u16, files: &Files) -> OperatorClient {
+    OperatorClient::new("localhost", port, files.ca.clone()).unwrap()
+}
+
 #[tokio::test]
 async fn a_sidecar_enrols_and_changes_its_document_over_tls() {
     let (api, state) = world().await;
-    let folder = std::env::temp_dir().join(format!("sidegrid-served-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let (ca, token) = (folder.join("ca.crt"), folder.join("token"));
+    let files = files("served");
     let authority = ServiceAuthority::generate("test", DAY).unwrap();
-    std::fs::write(&ca, &authority.cert_pem).unwrap();
-    std::fs::write(&token, TOKEN).unwrap();
+    std::fs::write(&files.ca, &authority.cert_pem).unwrap();
 
     let certificate = ServiceCertificate::new(&authority.issue(&["localhost".to_owned()], DAY).unwrap()).unwrap();
     let tls = ServiceTls::registry(certificate, state.trusted()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let shutdown = CancellationToken::new();
+    let ending = Ending { token: CancellationToken::new(), drain: Duration::ZERO };
     let tasks = TaskTracker::new();
-    tasks.spawn(serve(listener, tls, router(state.clone()), shutdown.clone()));
+    tasks.spawn(serve(listener, tls, router(state.clone()), ServeLimits::default(), ending.clone()));
 
-    let client = OperatorClient::new("localhost", port, ca).unwrap();
-    let registry = registry(&client, &token);
+    let client = operator_client(port, &files);
+    let registry = registry(&client, &files.token);
     let key = LeafRequest::new().unwrap();
     let request = EnrolRequest { member: MemberId(1), request: key.request_pem().unwrap() };
     let enrolment = registry.enrol(request).await.unwrap();
@@ -94,9 +116,9 @@ async fn a_sidecar_enrols_and_changes_its_document_over_tls() {
     registry.renewed();
     assert!(registry.read().await.unwrap_err().is_retryable());
 
-    shutdown.cancel();
+    ending.token.cancel();
     tasks.close();
     tokio::time::timeout(Duration::from_secs(20), tasks.wait()).await.unwrap();
-    std::fs::remove_dir_all(&folder).unwrap();
+    files.remove();
     api.done();
 }

@@ -3,25 +3,38 @@ use axum::http::{Request, StatusCode};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use sidegrid_core::MemberId;
-use sidegrid_core::document::Document;
+use sidegrid_core::document::{Document, Proof, UnsealedView};
 use sidegrid_core::recovery::VIEW_JUMP;
 use sidegrid_net::service::Peer;
-use sidegrid_net::{LeafRequest, MemberIdentity};
+use sidegrid_net::{LeafRequest, MemberIdentity, MemberNames};
 use sidegrid_registry::api::{EnrolRequest, Enrolment, RepublishRequest, SwapRequest};
 use sidegrid_registry::{decode, encode};
 use tower::ServiceExt;
 
 use std::time::Duration;
 
-use super::bounds::{MAX_BODY, MAX_ENROL_BODY, MEMBERS_REQUESTS, REQUEST_TIME, STRANGERS_REQUESTS};
+use super::bounds::{MAX_BODY, MAX_ENROL_BODY, MEMBERS_REQUESTS, REQUEST_TIME, UNAUTHENTICATED_REQUESTS};
+use super::token::unsigned;
 use super::*;
 use crate::authority;
 use crate::fake_api::{CLUSTER, FakeApi, NS, UID, document_of, own};
+use crate::serving::Source;
 
-pub(super) const TOKEN: &str = "a-good-token";
+/// What the API server takes for the token of pod web-1.
+pub(super) fn token() -> String {
+    token_of("pod-1")
+}
+
+/// What may be a token of the pod with this uid; the API server knows only that of `pod-1`.
+fn token_of(uid: &str) -> String {
+    unsigned(&json!({"aud": ["sidegrid"], "kubernetes.io": {"pod": {"name": "web-1", "uid": uid}}}))
+}
+
 const POD: &str = "/api/v1/namespaces/shop/pods/web-1";
 const GRID: &str = "/apis/sidegrid.dev/v1alpha1/namespaces/shop/cacheclusters/web";
 const NODE: &str = "/api/v1/nodes/node1";
+/// The client of the cluster.
+const JOB: u64 = 9;
 
 fn pod(uid: &str, phase: &str) -> Value {
     json!({
@@ -38,6 +51,12 @@ pub(super) async fn world() -> (FakeApi, RegistryState) {
         api.allow(path.rsplit_once('/').unwrap().0);
     }
     api.put(POD, pod("pod-1", "Pending"));
+    // Members 2 and 3, and a Job's pod.
+    for (member, role) in [(2, "member"), (3, "member"), (JOB, "client")] {
+        let mut other = pod(&format!("pod-{member}"), "Running");
+        other["metadata"]["labels"]["sidegrid.dev/role"] = json!(role);
+        api.put(&format!("/api/v1/namespaces/shop/pods/web-{member}"), other);
+    }
     api.put(GRID, json!({"metadata": {"name": "web", "uid": UID}, "spec": {"caches": {}}}));
     let labels = json!({"topology.kubernetes.io/zone": "zone-a", "topology.kubernetes.io/region": "r1"});
     api.put(NODE, json!({"metadata": {"name": "node1", "labels": labels}}));
@@ -45,7 +64,7 @@ pub(super) async fn world() -> (FakeApi, RegistryState) {
         "authentication.kubernetes.io/pod-name": ["web-1"], "authentication.kubernetes.io/pod-uid": ["pod-1"],
     });
     let user = json!({"username": "system:serviceaccount:shop:default", "extra": extra});
-    api.token(TOKEN, json!({"authenticated": true, "audiences": ["sidegrid"], "user": user}));
+    api.token(&token(), json!({"authenticated": true, "audiences": ["sidegrid"], "user": user}));
     authority::ensure(&api.client(), NS, UID, false).await.unwrap();
     let state = RegistryState::new(api.client(), NS);
     (api, state)
@@ -60,10 +79,17 @@ fn with_token(mut request: Request<Body>, token: &str) -> Request<Body> {
     request
 }
 
-/// As [`serve`](crate::serving::serve) says it of a connection with a leaf.
-fn with_leaf(mut request: Request<Body>, member: u64) -> Request<Body> {
+/// As [`serve`](crate::serving::serve) says it of a connection with the certificate of a member's own pod.
+fn with_leaf(request: Request<Body>, member: u64) -> Request<Body> {
+    with_leaf_of(request, member, member)
+}
+
+/// With the certificate of an incarnation of the pod with this number.
+fn with_leaf_of(mut request: Request<Body>, member: u64, pod: u64) -> Request<Body> {
     let identity = MemberIdentity { cluster: CLUSTER, member: MemberId(member) };
-    request.extensions_mut().insert(Peer { identity, names: None });
+    let names = MemberNames::new("shop", "web", &format!("web-{pod}")).unwrap();
+    let names = names.with_pod_uid(&format!("pod-{pod}")).ok();
+    request.extensions_mut().insert(Peer { identity, names });
     request
 }
 
@@ -94,11 +120,12 @@ fn reason_of(body: &[u8]) -> String {
 async fn a_pods_token_becomes_its_leaf() {
     let (api, state) = world().await;
     let (key, body) = enrolment(7);
-    let (status, answer) = ask(&state, with_token(request("POST", "/v1/enrol", body), TOKEN)).await;
+    let (status, answer) = ask(&state, with_token(request("POST", "/v1/enrol", body), &token())).await;
     assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&answer));
     let got: Enrolment = serde_json::from_slice(&answer).unwrap();
     assert_eq!((got.cluster, got.pod_uid.as_str()), (CLUSTER, "pod-1"));
-    assert_eq!(got.renew_after_s, 20 * 86_400);
+    // A day, a third of it over: hours, and yet more than an operator is away.
+    assert_eq!(got.renew_after_s, 8 * 3_600);
     let locality = &got.locality;
     assert_eq!([&locality.site[..], &locality.rack, &locality.machine], ["r1", "zone-a", "node1"]);
     // The leaf is for this member of this cluster, signed by what it is told to trust.
@@ -112,38 +139,38 @@ async fn a_pods_token_becomes_its_leaf() {
 #[tokio::test]
 async fn whoever_is_not_a_living_pod_of_a_cachecluster_gets_no_leaf() {
     let (api, state) = world().await;
-    assert_eq!(enrol(&state, "another", 7).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(enrol(&state, &token_of("another"), 7).await.0, StatusCode::UNAUTHORIZED);
     assert_eq!(ask(&state, request("POST", "/v1/enrol", enrolment(7).1)).await.0, StatusCode::UNAUTHORIZED);
-    assert_eq!(enrol(&state, TOKEN, 0).await.0, StatusCode::UNPROCESSABLE_ENTITY);
-    let garbage = with_token(request("POST", "/v1/enrol", b"{}".to_vec()), TOKEN);
+    assert_eq!(enrol(&state, &token(), 0).await.0, StatusCode::UNPROCESSABLE_ENTITY);
+    let garbage = with_token(request("POST", "/v1/enrol", b"{}".to_vec()), &token());
     assert_eq!(ask(&state, garbage).await.0, StatusCode::UNPROCESSABLE_ENTITY);
     let asked = EnrolRequest { member: MemberId(7), request: "nonsense".into() };
-    let bad_request = with_token(request("POST", "/v1/enrol", serde_json::to_vec(&asked).unwrap()), TOKEN);
+    let bad_request = with_token(request("POST", "/v1/enrol", serde_json::to_vec(&asked).unwrap()), &token());
     assert_eq!(ask(&state, bad_request).await.0, StatusCode::UNPROCESSABLE_ENTITY);
 
     // Another pod of the same name, one that has ended, one without the label.
     api.put(POD, pod("pod-2", "Running"));
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::FORBIDDEN);
     api.put(POD, pod("pod-1", "Succeeded"));
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::FORBIDDEN);
     let mut unlabelled = pod("pod-1", "Running");
     unlabelled["metadata"]["labels"] = json!({});
     api.put(POD, unlabelled);
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::FORBIDDEN);
     api.put(POD, pod("pod-1", "Running"));
 
     // The id of a member that is another pod's; its own is fine.
     state.documents().create(UID, &document_of(&[1, 2], 1)).await.unwrap();
-    assert_eq!(enrol(&state, TOKEN, 2).await.0, StatusCode::FORBIDDEN);
-    assert_eq!(enrol(&state, TOKEN, 1).await.0, StatusCode::OK);
+    assert_eq!(enrol(&state, &token(), 2).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(enrol(&state, &token(), 1).await.0, StatusCode::OK);
 
     let grid = api.get(GRID).unwrap();
     api.remove(GRID);
-    let (status, body) = enrol(&state, TOKEN, 7).await;
+    let (status, body) = enrol(&state, &token(), 7).await;
     assert_eq!((status, reason_of(&body).as_str()), (StatusCode::NOT_FOUND, "unknown_cluster"));
     api.put(GRID, grid);
     api.remove(NODE);
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::SERVICE_UNAVAILABLE);
     api.done();
 }
 
@@ -188,11 +215,105 @@ async fn a_leaf_reads_creates_and_swaps_its_clusters_document() {
     api.done();
 }
 
+async fn trust(api: &FakeApi, state: &RegistryState) {
+    let authority = authority::ensure(&api.client(), NS, UID, false).await.unwrap();
+    state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+}
+
+fn swap_of(present: &Document, next: &Document) -> Request<Body> {
+    let body = serde_json::to_vec(&SwapRequest { expected: present.expected(), next: next.clone() }).unwrap();
+    request("PUT", "/v1/document", body)
+}
+
+fn publish_of(document: &Document) -> Request<Body> {
+    let known = RepublishRequest { view: document.view.number, document: document.clone() };
+    request("POST", "/v1/republish", serde_json::to_vec(&known).unwrap())
+}
+
+/// G-5.
+#[tokio::test]
+async fn a_change_is_bound_to_its_caller() {
+    let (api, state) = world().await;
+    trust(&api, &state).await;
+    let first = document_of(&[1], 1);
+    let create = |document: &Document| request("POST", "/v1/document", encode(document).unwrap());
+    let forbidden = |(status, body): (StatusCode, Vec<u8>)| {
+        assert_eq!((status, reason_of(&body).as_str()), (StatusCode::FORBIDDEN, "forbidden"));
+        String::from_utf8(body).unwrap()
+    };
+    // A client, another's view, and another's id.
+    assert!(forbidden(ask(&state, with_leaf(create(&document_of(&[JOB], 1)), JOB)).await).contains("client"));
+    forbidden(ask(&state, with_leaf(create(&first), 2)).await);
+    forbidden(ask(&state, with_leaf_of(create(&first), 1, 2)).await);
+    assert_eq!(ask(&state, with_leaf(create(&first), 1)).await.0, StatusCode::CREATED);
+
+    let voided = Document { revision: 2, ballot: 1, ..first.clone() };
+    let swap = || swap_of(&first, &voided);
+    forbidden(ask(&state, with_leaf(swap(), JOB)).await);
+    assert!(forbidden(ask(&state, with_leaf(swap(), 2)).await).contains("not in view 1"));
+    forbidden(ask(&state, with_leaf_of(swap(), 1, 2)).await);
+    // Whoever claims the next view for itself.
+    let mut claimed = document_of(&[2], 2);
+    claimed.revision = 2;
+    claimed.unsealed = vec![UnsealedView { number: first.view.number, members: vec![MemberId(1)] }];
+    claimed.departed = first.view.members.clone();
+    forbidden(ask(&state, with_leaf(swap_of(&first, &claimed), 2)).await);
+    claimed.proofs.insert(MemberId(1), Proof::Released);
+    forbidden(ask(&state, with_leaf(swap_of(&first, &claimed), 2)).await);
+    assert_eq!(ask(&state, with_leaf(swap(), 1)).await.0, StatusCode::OK);
+    // Its certificate ends with its pod.
+    let third = Document { revision: 3, ballot: 2, ..first.clone() };
+    api.put(POD, pod("pod-1", "Succeeded"));
+    forbidden(ask(&state, with_leaf(swap_of(&voided, &third), 1)).await);
+    forbidden(ask(&state, with_leaf(request("GET", "/v1/document", vec![]), 1)).await);
+    api.remove(POD);
+    assert!(forbidden(ask(&state, with_leaf(swap_of(&voided, &third), 1)).await).contains("gone"));
+    assert_eq!(state.documents().read(UID).await.unwrap(), Some(voided));
+    api.done();
+}
+
+/// G-4: a view that is only claimed proves nothing, and each member counts once, as who it was certified.
+#[tokio::test]
+async fn a_lost_document_is_made_again_of_the_marked_view_alone() {
+    let (api, state) = world().await;
+    trust(&api, &state).await;
+    let known = document_of(&[1, 2, 3], 4);
+    state.documents().create(UID, &known).await.unwrap();
+    api.remove(&own(&format!("configmaps/document-{UID}")));
+    let nothing = async |publish: Request<Body>, status: StatusCode| {
+        assert_eq!(ask(&state, publish).await.0, status);
+        assert!(api.get(&own(&format!("configmaps/document-{UID}"))).is_none());
+    };
+    // One caller that claims a view of itself alone, newer or under the marked number, or an older one.
+    for view in [3, 4, 5, 6] {
+        nothing(with_leaf(publish_of(&document_of(&[2], view)), 2), StatusCode::ACCEPTED).await;
+    }
+    // The view itself, shown by a client, by one who is not in it, and by one pod under the ids of all.
+    nothing(with_leaf(publish_of(&known), JOB), StatusCode::FORBIDDEN).await;
+    nothing(with_leaf_of(publish_of(&known), 7, 2), StatusCode::ACCEPTED).await;
+    for member in [1, 2, 3] {
+        nothing(with_leaf_of(publish_of(&known), member, 1), StatusCode::ACCEPTED).await;
+    }
+    // One that claims a newer view holds nobody up.
+    nothing(with_leaf(publish_of(&document_of(&[1, 2, 3], 9)), 3), StatusCode::ACCEPTED).await;
+    assert_eq!(ask(&state, with_leaf(publish_of(&known), 2)).await.0, StatusCode::ACCEPTED);
+    let back = state.documents().read(UID).await.unwrap().unwrap();
+    assert_eq!((back.view.number.0, &back.view.members), (4 + VIEW_JUMP, &known.view.members));
+    // Put back within its view it is mended by one of its members, and by nobody else.
+    let newer = Document { revision: back.revision + 5, ..back.clone() };
+    for (member, pod) in [(7, 2), (1, 2)] {
+        assert_eq!(ask(&state, with_leaf_of(publish_of(&newer), member, pod)).await.0, StatusCode::ACCEPTED);
+        assert_eq!(state.documents().read(UID).await.unwrap().as_ref(), Some(&back));
+    }
+    assert_eq!(ask(&state, with_leaf(publish_of(&newer), 1)).await.0, StatusCode::ACCEPTED);
+    assert!(state.documents().read(UID).await.unwrap().unwrap().revision > newer.revision);
+    api.done();
+}
+
 #[tokio::test]
 async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
     let (api, state) = world().await;
-    let authority = authority::ensure(&api.client(), NS, UID, false).await.unwrap();
-    state.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+    trust(&api, &state).await;
     let known = document_of(&[1, 2, 3], 4);
     state.documents().create(UID, &known).await.unwrap();
     let path = own(&format!("configmaps/document-{UID}"));
@@ -214,7 +335,7 @@ async fn a_lost_document_comes_back_when_more_than_half_of_its_view_know_it() {
     assert!(api.get(&path).is_none());
     // Through another replica.
     let other = RegistryState::new(api.client(), NS);
-    other.trusted().set(CLUSTER, authority.authorities_pem()).unwrap();
+    trust(&api, &other).await;
     assert_eq!(ask(&other, publish(3)).await.0, StatusCode::ACCEPTED);
     let back = state.documents().read(UID).await.unwrap().unwrap();
     assert_eq!(back.view.number.0, known.view.number.0 + VIEW_JUMP);
@@ -251,29 +372,30 @@ async fn too_much_at_once_is_told_to_come_again() {
     let overloaded = (StatusCode::SERVICE_UNAVAILABLE, "overloaded".to_owned());
     let told = |(status, body): (StatusCode, Vec<u8>)| (status, reason_of(&body));
 
-    // Each kind of caller has seats of its own.
-    let taken = state.0.strangers.seats.acquire_many(u32::try_from(STRANGERS_REQUESTS).unwrap()).await.unwrap();
-    assert_eq!(told(enrol(&state, TOKEN, 7).await), overloaded);
+    // Each kind of caller has permits of its own.
+    let taken =
+        state.0.unauthenticated.permits.acquire_many(u32::try_from(UNAUTHENTICATED_REQUESTS).unwrap()).await.unwrap();
+    assert_eq!(told(enrol(&state, &token(), 7).await), overloaded);
     assert_eq!(told(ask(&state, read()).await).0, StatusCode::FORBIDDEN);
     drop(taken);
-    let taken = state.0.members.seats.acquire_many(u32::try_from(MEMBERS_REQUESTS).unwrap()).await.unwrap();
+    let taken = state.0.members.permits.acquire_many(u32::try_from(MEMBERS_REQUESTS).unwrap()).await.unwrap();
     assert_eq!(told(ask(&state, read()).await), overloaded);
-    assert_eq!(enrol(&state, TOKEN, 7).await.0, StatusCode::OK);
+    assert_eq!(enrol(&state, &token(), 7).await.0, StatusCode::OK);
     drop(taken);
     assert_eq!(told(ask(&state, read()).await).0, StatusCode::NOT_FOUND);
     assert_eq!(state.counters().requests(CountedRequest::Enrol, Outcome::Refused), 1);
 }
 
 #[tokio::test]
-async fn whoever_shows_nothing_takes_no_seat_and_a_token_brings_no_large_body() {
+async fn a_caller_without_a_token_takes_no_permit_and_a_token_brings_no_large_body() {
     let (_, state) = world().await;
-    let all = u32::try_from(STRANGERS_REQUESTS).unwrap();
-    let taken = state.0.strangers.seats.acquire_many(all).await.unwrap();
+    let all = u32::try_from(UNAUTHENTICATED_REQUESTS).unwrap();
+    let taken = state.0.unauthenticated.permits.acquire_many(all).await.unwrap();
     let (status, body) = ask(&state, request("POST", "/v1/enrol", vec![])).await;
     assert_eq!((status, reason_of(&body).as_str()), (StatusCode::UNAUTHORIZED, "unauthenticated"));
     drop(taken);
     for path in ["/v1/enrol", "/v1/document"] {
-        let large = with_token(request("POST", path, vec![b' '; MAX_ENROL_BODY + 1]), "x");
+        let large = with_token(request("POST", path, vec![b' '; MAX_ENROL_BODY + 1]), &token());
         assert_eq!(ask(&state, large).await.0, StatusCode::PAYLOAD_TOO_LARGE, "{path}");
     }
 }
@@ -289,26 +411,29 @@ async fn bodies_that_do_not_come_keep_nobody_waiting() {
         Body::from_stream(begun.chain(futures::stream::pending()))
     };
     let post = |path: &str| Request::builder().method("POST").uri(path).body(never()).unwrap();
-    // Of strangers more than there is room for, and of members more than there are seats.
-    let strangers = (0..150).map(|_| ask(&state, with_token(post("/v1/enrol"), "x")));
-    let members = (0..100).map(|_| ask(&state, with_leaf(post("/v1/document"), 1)));
-    let (strangers, members) = (futures::future::join_all(strangers), futures::future::join_all(members));
+    // From many places, of both kinds of callers more than there are permits.
+    let from = |number: u8, mut request: Request<Body>| {
+        request.extensions_mut().insert(Source([10, 0, 0, number].into()));
+        request
+    };
+    let others = (0..150).map(|n| ask(&state, from(n, with_token(post("/v1/enrol"), &token()))));
+    let members = (0..100).map(|n| ask(&state, from(n, with_leaf(post("/v1/document"), 1))));
+    let (others, members) = (futures::future::join_all(others), futures::future::join_all(members));
     let quick = async {
         // After they have begun.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let began = tokio::time::Instant::now();
         let create = with_leaf(request("POST", "/v1/document", encode(&document_of(&[1], 1)).unwrap()), 1);
         let statuses =
-            (ask(&state, create).await.0, ask(&state, with_token(request("GET", "/x", vec![]), "x")).await.0);
+            (ask(&state, create).await.0, ask(&state, with_token(request("GET", "/x", vec![]), &token())).await.0);
         (statuses, began.elapsed())
     };
     let began = tokio::time::Instant::now();
-    let (strangers, members, (statuses, took)) = tokio::join!(strangers, members, quick);
+    let (others, members, (statuses, took)) = tokio::join!(others, members, quick);
     assert!(began.elapsed() < 2 * REQUEST_TIME, "{:?}", began.elapsed());
     assert_eq!(statuses, (StatusCode::CREATED, StatusCode::NOT_FOUND));
     assert!(took < Duration::from_secs(1), "{took:?}");
     let told = |answers: &[(StatusCode, Vec<u8>)], status| answers.iter().filter(|(told, _)| *told == status).count();
-    assert_eq!(told(&strangers, StatusCode::REQUEST_TIMEOUT), 128);
-    assert_eq!(told(&strangers, StatusCode::SERVICE_UNAVAILABLE), 22);
+    assert_eq!(told(&others, StatusCode::REQUEST_TIMEOUT), 150);
     assert_eq!(told(&members, StatusCode::REQUEST_TIMEOUT), 100);
 }

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo};
 use kube::{Api, Client};
+use serde::Deserialize;
 
 use super::problem::Problem;
 use crate::authority::post;
@@ -22,6 +26,64 @@ pub(super) struct PodClaim {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) uid: String,
+}
+
+/// The token that a request brings.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = value.and_then(|value| value.strip_prefix("Bearer ")).map(str::trim);
+    token.ok_or_else(|| {
+        Problem::unauthenticated("show a member's certificate, or a pod's token to enrol (Authorization: Bearer)")
+    })
+}
+
+/// What a service account's token says of itself. Not believed: it only spares the API server what can't be one.
+#[derive(Deserialize)]
+struct Claims {
+    aud: Audiences,
+    #[serde(rename = "kubernetes.io")]
+    kubernetes: Option<Bound>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+struct Bound {
+    pod: Option<serde_json::Value>,
+}
+
+/// Whether the request brings what may be a pod's token for this audience, by its form alone.
+///
+/// # Errors
+/// 401, with what is missing.
+pub(super) fn plausible(headers: &HeaderMap) -> Result<(), Problem> {
+    let token = bearer(headers)?;
+    let refuse = |why: &str| Err(Problem::unauthenticated(why));
+    if token.len() > MAX_TOKEN {
+        return refuse("the token is too long");
+    }
+    let mut parts = token.split('.');
+    let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return refuse("the token is no service account's");
+    };
+    let claims = URL_SAFE_NO_PAD.decode(claims).ok().and_then(|json| serde_json::from_slice::<Claims>(&json).ok());
+    let Some(claims) = claims else { return refuse("the token is no service account's") };
+    let is_ours = match &claims.aud {
+        Audiences::One(audience) => audience == TOKEN_AUDIENCE,
+        Audiences::Many(all) => all.iter().any(|audience| audience == TOKEN_AUDIENCE),
+    };
+    if !is_ours {
+        return refuse("the token is not for the audience sidegrid");
+    }
+    if claims.kubernetes.and_then(|bound| bound.pod).is_none() {
+        return refuse("the token is not bound to a pod; use a projected service account token");
+    }
+    Ok(())
 }
 
 /// Asks the API server whose token this is.
@@ -70,6 +132,12 @@ fn one(extra: &BTreeMap<String, Vec<String>>, key: &str) -> Option<String> {
     }
 }
 
+/// For tests: a token that says this of itself.
+#[cfg(test)]
+pub(super) fn unsigned(claims: &serde_json::Value) -> String {
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +156,34 @@ mod tests {
                 extra: Some(extra),
                 ..UserInfo::default()
             }),
+        }
+    }
+
+    fn header_of(token: &str) -> HeaderMap {
+        let value = format!("Bearer {token}").parse().unwrap();
+        HeaderMap::from_iter([(header::AUTHORIZATION, value)])
+    }
+
+    #[test]
+    fn what_can_not_be_a_pods_token_is_told_apart_by_its_form() {
+        let claims = |claims: serde_json::Value| header_of(&unsigned(&claims));
+        let pod = serde_json::json!({"pod": {"name": "web-1", "uid": "u1"}});
+        for aud in [serde_json::json!("sidegrid"), serde_json::json!(["x", "sidegrid"])] {
+            assert_eq!(plausible(&claims(serde_json::json!({"aud": aud, "kubernetes.io": pod}))), Ok(()));
+        }
+        let bad = [
+            HeaderMap::new(),
+            header_of("garbage"),
+            header_of("a.b.c"),
+            header_of("a.e30.c.d"),
+            header_of(&"x".repeat(MAX_TOKEN + 1)),
+            claims(serde_json::json!({"kubernetes.io": pod})),
+            claims(serde_json::json!({"aud": ["https://kubernetes.default.svc"], "kubernetes.io": pod})),
+            claims(serde_json::json!({"aud": "sidegrid", "kubernetes.io": {"namespace": "shop"}})),
+            claims(serde_json::json!({"aud": "sidegrid"})),
+        ];
+        for headers in bad {
+            assert!(plausible(&headers).is_err(), "{headers:?}");
         }
     }
 

@@ -40,6 +40,7 @@ fn apply(shared: &Shared, listed: &mut HashSet<ClusterUid>, event: &Event<Secret
         Event::InitDone => {
             shared.trusted.retain(|cluster| listed.contains(&cluster));
             shared.authorities.forget_all();
+            shared.trust_is_listed.cancel();
         }
         Event::Apply(secret) => {
             if let Some(cluster) = set(shared, secret) {

@@ -1,6 +1,7 @@
-//! Accepting and serving connections within bounds: how many, how long a handshake or head may take, how long one is
-//! kept.
+//! Accepting and serving connections within bounds: how many, of one source address and of all, how long a handshake or
+//! head may take, how long one is kept.
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,17 +14,16 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use sidegrid_net::service::{Peer, ServiceStream, ServiceTls};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-/// Connections at once; more wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 1024;
-const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
+use super::shares::{Place, ServeLimits, Shares};
+
+const HANDSHAKE_TIME: Duration = Duration::from_secs(3);
 /// For a request's head.
-const HEAD_TIME: Duration = Duration::from_secs(10);
+const HEAD_TIME: Duration = Duration::from_secs(5);
 /// A connection without a request for this long ends: less than the time between two reads of a member that has nothing to
 /// do, so that members don't fill the seats, and whoever says nothing does not either.
 const IDLE_TIME: Duration = Duration::from_secs(15);
@@ -40,51 +40,81 @@ const MAX_STREAMS: u32 = 64;
 /// Pause after a failed accept: the process is out of file descriptors, and trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `router` on `listener` until `shutdown`, then lets requests under way finish for some seconds. The
-/// handlers find who called as an extension of type [`Peer`], if a leaf was shown.
+/// Where a request comes from: the address at the other end of its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source(pub IpAddr);
+
+/// Serves `router` on `listener` until `shutdown`. Then connections are taken for `drain` longer, since whoever finds the
+/// replica by name may not have heard yet that it ends, and requests under way are let finish for some seconds. The handlers
+/// find who called as an extension of type [`Peer`], if a certificate was shown, and from where as a [`Source`].
 ///
 /// # Cancel safety
 /// Dropping it takes no more connections; those that are open end by themselves.
-pub async fn serve(listener: TcpListener, tls: ServiceTls, router: Router, shutdown: CancellationToken) {
-    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(listener: TcpListener, tls: ServiceTls, router: Router, limits: ServeLimits, shutdown: Ending) {
+    let shares = Shares::new(limits);
     let tracker = TaskTracker::new();
+    let ends = CancellationToken::new();
+    let over = async {
+        shutdown.token.cancelled().await;
+        tokio::time::sleep(shutdown.drain).await;
+    };
+    let mut over = std::pin::pin!(over);
     loop {
-        // Each branch is cancel safe: what was not accepted stays in the backlog, and a seat is given back.
+        // Each branch is cancel safe: what was not accepted stays in the backlog.
         let accepted = tokio::select! {
-            () = shutdown.cancelled() => break,
-            accepted = async {
-                let seat = Arc::clone(&seats).acquire_owned().await;
-                (seat, listener.accept().await)
-            } => accepted,
+            () = over.as_mut() => break,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            (Ok(seat), Ok((tcp, _))) => {
-                let (tls, router, shutdown) = (tls.clone(), router.clone(), shutdown.clone());
+            Ok((tcp, from)) => {
+                let source = from.ip().to_canonical();
+                // Closed at once where there is no place for it: the cheapest refusal.
+                let Some(place) = shares.take(source) else { continue };
+                let (tls, router, ends) = (tls.clone(), router.clone(), ends.clone());
                 tracker.spawn(async move {
-                    let _seat = seat;
-                    connection(tcp, tls, router, shutdown).await;
+                    let cut_off = place.ends.clone();
+                    // Both branches are cancel safe: the connection is closed.
+                    tokio::select! {
+                        () = cut_off.cancelled() => tracing::debug!(%source, "closed, for one of a source with fewer"),
+                        () = connection(tcp, Source(source), place, tls, router, ends) => {}
+                    }
                 });
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 tracing::debug!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            // Nobody closes the semaphore.
-            (Err(_), _) => break,
         }
     }
     drop(listener);
+    ends.cancel();
     tracker.close();
     if tokio::time::timeout(GRACE, tracker.wait()).await.is_err() {
         tracing::warn!(connections = tracker.len(), "requests under way were cut off by the end");
     }
 }
 
-async fn connection(tcp: TcpStream, tls: ServiceTls, router: Router, shutdown: CancellationToken) {
+/// When serving ends.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Cancelled when the program shall end.
+    pub token: CancellationToken,
+    /// How long connections are taken after that.
+    pub drain: Duration,
+}
+
+async fn connection(
+    tcp: TcpStream,
+    source: Source,
+    place: Place,
+    tls: ServiceTls,
+    router: Router,
+    ends: CancellationToken,
+) {
     // Without it answers wait for acknowledgements; a socket that refuses it still works.
     let _ = tcp.set_nodelay(true);
     match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(tcp)).await {
-        Ok(Ok((stream, peer))) => requests(stream, peer, router, shutdown).await,
+        Ok(Ok((stream, peer))) => requests(stream, peer, source, place, router, ends).await,
         Ok(Err(error)) => tracing::debug!(reason = error.reason(), %error, "a handshake failed"),
         Err(_) => tracing::debug!("a handshake took too long"),
     }
@@ -131,12 +161,21 @@ impl Drop for Underway {
     }
 }
 
-async fn requests(stream: ServiceStream, peer: Option<Peer>, router: Router, shutdown: CancellationToken) {
+async fn requests(
+    stream: ServiceStream,
+    peer: Option<Peer>,
+    source: Source,
+    place: Place,
+    router: Router,
+    ends: CancellationToken,
+) {
     let activity = Activity::new();
-    let counted = activity.clone();
+    let (counted, place) = (activity.clone(), Arc::new(place));
     let service = tower::service_fn(move |request: Request<Incoming>| {
         let underway = counted.begin();
+        place.prove();
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(source);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
@@ -153,7 +192,7 @@ async fn requests(stream: ServiceStream, peer: Option<Peer>, router: Router, shu
     // Each branch is cancel safe: the connection is polled on.
     tokio::select! {
         _ = serving.as_mut() => return,
-        () = shutdown.cancelled() => {}
+        () = ends.cancelled() => {}
         () = tokio::time::sleep(MAX_AGE) => {}
         () = activity.idle() => {}
     }

@@ -23,6 +23,7 @@ pub mod operation;
 mod placement;
 pub mod planted_bug;
 pub mod recovery;
+pub mod rights;
 mod sealing;
 pub mod snapshot;
 mod step_context;

@@ -135,6 +135,12 @@ pub fn caught_up(stored: &Document, view: ViewNumber, document: &Document) -> Op
 }
 
 impl Statements {
+    /// The newest document that was shown.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Document> {
+        self.newest.as_ref()
+    }
+
     /// Takes note that `member`, which says so to this place itself, has installed no newer view than `view` and knows
     /// `document`. `observed` has looked at these statements; `now` is the place's own clock.
     pub fn add(&mut self, observed: &mut Observed, member: MemberId, view: ViewNumber, document: &Document, now: Time) {

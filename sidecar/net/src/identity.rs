@@ -28,12 +28,13 @@ impl fmt::Display for MemberIdentity {
 
 /// Where in Kubernetes a member runs: what the operator adds to the URI SAN of a leaf that it signs.
 ///
-/// For people and logs: peers decide by [`MemberIdentity`] alone.
+/// Peers decide by [`MemberIdentity`] alone; the operator by the pod's uid too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MemberNames {
     namespace: String,
     cluster: String,
     pod: String,
+    pod_uid: Option<String>,
 }
 
 impl MemberNames {
@@ -46,19 +47,36 @@ impl MemberNames {
         let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
         let named = |name: &str| (1..=253).contains(&name.len()) && name.bytes().all(plain);
         if [namespace, cluster, pod].into_iter().all(named) {
-            Ok(MemberNames { namespace: namespace.to_owned(), cluster: cluster.to_owned(), pod: pod.to_owned() })
+            let (namespace, cluster, pod) = (namespace.to_owned(), cluster.to_owned(), pod.to_owned());
+            Ok(MemberNames { namespace, cluster, pod, pod_uid: None })
         } else {
             Err(NotAnIdentity)
         }
     }
 
-    /// The names in an identity URI; `None` when it has none, or others than these three.
+    /// With the pod's `metadata.uid`: another pod of the same name is another pod, and the certificate ends with this one.
+    ///
+    /// # Errors
+    /// [`NotAnIdentity`] when it is empty, longer than 64 bytes or has anything but lower-case letters, digits and `-`.
+    pub fn with_pod_uid(self, uid: &str) -> Result<MemberNames, NotAnIdentity> {
+        let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        if (1..=64).contains(&uid.len()) && uid.bytes().all(plain) {
+            Ok(MemberNames { pod_uid: Some(uid.to_owned()), ..self })
+        } else {
+            Err(NotAnIdentity)
+        }
+    }
+
+    /// The names in an identity URI; `None` when it has none, or others than these.
     #[must_use]
     pub fn of_uri(uri: &str) -> Option<MemberNames> {
         let path = uri.strip_prefix(SCHEME)?;
-        let segments: Vec<&str> = path.split('/').take(6).collect();
+        let segments: Vec<&str> = path.split('/').take(7).collect();
         match segments[..] {
             [_, _, namespace, cluster, pod] => MemberNames::new(namespace, cluster, pod).ok(),
+            [_, _, namespace, cluster, pod, uid] => {
+                MemberNames::new(namespace, cluster, pod).and_then(|names| names.with_pod_uid(uid)).ok()
+            }
             _ => None,
         }
     }
@@ -80,11 +98,18 @@ impl MemberNames {
     pub fn pod(&self) -> &str {
         &self.pod
     }
+
+    /// The pod's uid, if whoever signed gave it.
+    #[must_use]
+    pub fn pod_uid(&self) -> Option<&str> {
+        self.pod_uid.as_deref()
+    }
 }
 
 impl fmt::Display for MemberNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.namespace, self.cluster, self.pod)
+        write!(f, "{}/{}/{}", self.namespace, self.cluster, self.pod)?;
+        self.pod_uid.as_ref().map_or(Ok(()), |uid| write!(f, "/{uid}"))
     }
 }
 
@@ -141,7 +166,11 @@ mod tests {
         let uri = format!("{identity}/{names}");
         assert_eq!(MemberNames::of_uri(&uri), Some(names));
         assert_eq!(MemberNames::of_uri(&identity.to_string()), None);
-        assert_eq!(MemberNames::of_uri(&format!("{uri}/more")), None);
+        let of_pod = MemberNames::new("shop", "grid", "web-1").unwrap().with_pod_uid("0a-1").unwrap();
+        assert_eq!(MemberNames::of_uri(&format!("{uri}/0a-1")).as_ref(), Some(&of_pod));
+        assert_eq!(of_pod.pod_uid(), Some("0a-1"));
+        assert_eq!(MemberNames::of_uri(&format!("{uri}/0a-1/more")), None);
+        assert!(MemberNames::new("shop", "grid", "web-1").unwrap().with_pod_uid("0A/1").is_err());
         for bad in ["", "a/b", "Web", "a b", "ü"] {
             assert_eq!(MemberNames::new("shop", bad, "web-1"), Err(NotAnIdentity), "{bad}");
         }

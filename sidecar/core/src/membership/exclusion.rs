@@ -267,7 +267,8 @@ impl Membership {
         let unsealed = sealing::unsealed(candidates.filter(|u| !u.members.is_empty()), &Aged(self, now));
         let mut proofs = document.proofs.clone();
         proofs.extend(self.dead.iter().map(|(id, death)| (*id, death.proof)));
-        let counted = |id: &MemberId| unsealed.iter().any(|u| u.members.contains(id));
+        // Those who have just gone too: the registry sees by their proofs that they may (G-5).
+        let counted = |id: &MemberId| document.view.contains(*id) || unsealed.iter().any(|u| u.members.contains(id));
         proofs.retain(|id, _| view.contains(*id) || counted(id));
         let before = document.departed.iter().chain(&document.view.members);
         let departed = before.filter(|m| !view.contains(m.id) && counted(&m.id)).cloned().collect();

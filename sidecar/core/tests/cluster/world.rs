@@ -13,6 +13,7 @@ use sidegrid_core::member::{Locality, Member, PlatformIdentity};
 use sidegrid_core::message::{Envelope, Message, Ping};
 use sidegrid_core::operation::{Answer, Condition, Idempotency, Operation, OperationKind, Outcome, Refusal};
 use sidegrid_core::planted_bug::Bugs;
+use sidegrid_core::rights::{self, Caller};
 use sidegrid_core::view::{Replicas, View};
 use sidegrid_core::{CacheId, ClusterUid, Effect, Event, MemberId, Time, ViewNumber};
 
@@ -41,6 +42,7 @@ impl Node {
 pub(crate) struct World {
     pub(crate) now: Time,
     pub(crate) nodes: BTreeMap<u64, Node>,
+    identities: BTreeMap<u64, PlatformIdentity>,
     pub(crate) registry: Option<Arc<Document>>,
     pub(crate) registry_up: bool,
     /// Swaps done.
@@ -98,6 +100,7 @@ impl World {
         let mut world = World {
             now: Time::from_nanos(1_000_000_000),
             nodes: BTreeMap::new(),
+            identities: BTreeMap::new(),
             registry: None,
             registry_up: true,
             ticks: 0,
@@ -156,6 +159,7 @@ impl World {
     fn setup(&mut self, id: u64, lock: &str, boot: &str, formerly: Option<MemberId>) -> Setup {
         self.started += 1;
         let identity = PlatformIdentity::Host { machine: "m".into(), boot: boot.into(), lock: lock.into() };
+        self.identities.insert(id, identity.clone());
         let port = u16::try_from(id).unwrap();
         let member = Member {
             id: MemberId(id),
@@ -385,9 +389,20 @@ impl World {
         if self.registry.as_ref().map(|d| d.expected()) != expected {
             return Some(RegistryAnswer::Conflict(self.registry.clone()));
         }
+        self.check_rights(id, &next);
         self.swaps.push(Arc::clone(&next));
         self.registry = Some(next);
         Some(RegistryAnswer::Swapped)
+    }
+
+    /// G-5: a registry that authenticates its callers would let every change be made that cores ask for.
+    fn check_rights(&self, id: u64, next: &Document) {
+        let caller = Caller { member: MemberId(id), identity: self.identities[&id].clone() };
+        let checked = match &self.registry {
+            Some(present) => rights::check_change(&caller, present, next, &|_| true),
+            None => rights::check_creation(&caller, next),
+        };
+        assert_eq!(checked, Ok(()), "by {id}: {next:?}");
     }
 
     pub(crate) fn submit(&mut self, id: u64, key: &str, kind: OperationKind) -> u64 {
