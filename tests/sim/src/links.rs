@@ -13,8 +13,20 @@ use crate::node::{Peer, node_of};
 use crate::queue::What;
 use crate::world::World;
 
-/// Longest frame that the grid may make here; values are short, so more would be growth.
+/// Longest frame that the grid may make here besides the values in it: more would be growth.
 const MAX_FRAME: usize = 512 << 10;
+
+/// Whether a message carries values or new work; all others go ahead of these.
+fn is_data(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Replicate { .. }
+            | Message::Part { .. }
+            | Message::Forward { .. }
+            | Message::Collected { .. }
+            | Message::Forwarded { result: Ok(_), .. }
+    )
+}
 
 impl World {
     /// A core sends: through the codec, and on its way.
@@ -26,10 +38,18 @@ impl World {
         self.stats.frames += 1;
         self.coverage.message(&envelope.message);
         let frame = encode_envelope(envelope);
-        if frame.len() > MAX_FRAME {
+        let values = if self.profile.value_bytes > 0 { 8 << 20 } else { 0 };
+        if frame.len() > MAX_FRAME + values {
             return self.violated("bounds", format!("a frame of {} bytes", frame.len()), None);
         }
-        for at in self.network.arrivals(Channel::Data, node, node_of(to), self.now) {
+        if matches!(envelope.message, Message::Stopped) {
+            self.begin_armed_by_stop();
+        }
+        let link = (node, node_of(to));
+        let Some(departs) = self.network.departure(link, self.now, frame.len(), is_data(&envelope.message)) else {
+            return;
+        };
+        for at in self.network.arrivals(Channel::Data, node, node_of(to), departs) {
             self.queue.push(at, What::Data { to, from, frame: frame.clone() });
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Data;
 use crate::ids::{CacheId, MemberId};
 use crate::message::{Eviction, Message};
+use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Removal, Storage};
 
@@ -35,6 +36,9 @@ impl<S: Storage> Data<S> {
             for victim in self.store.victims(cache, cx.now, cx.limits.removals_per_turn) {
                 match view.primary(victim.group) {
                     Some(primary) if primary == cx.me => self.remove_in_order(cx, &victim, false),
+                    Some(_) if cx.bug(Bug::EvictsByItself) => {
+                        self.apply(victim.group, &victim.key, victim.version, None);
+                    }
                     Some(primary) => elsewhere.entry(primary).or_default().push(Eviction {
                         group: victim.group,
                         cache,

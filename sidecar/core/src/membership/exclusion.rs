@@ -63,7 +63,8 @@ impl Exclusion {
 impl Membership {
     /// Starts, goes on with or gives up an exclusion, as suspicions call for.
     pub(super) fn tick_exclusion(&mut self, cx: &mut StepContext<'_>) {
-        let wanted = if self.coordinator() == Some(cx.me) { self.to_exclude(cx.me) } else { BTreeSet::new() };
+        let proposes = self.coordinator() == Some(cx.me) || cx.bug(Bug::EveryoneProposes);
+        let wanted = if proposes { self.to_exclude(cx.me) } else { BTreeSet::new() };
         let idle = matches!(self.task, Task::Idle);
         if idle && wanted.is_empty() {
             self.waits_for = None;
@@ -96,7 +97,7 @@ impl Membership {
         let waited = |since: Time| cx.now.since(since.max(self.seen_behind));
         let young =
             unproved.iter().any(|s| self.suspected.get(s).is_none_or(|x| waited(x.since) < self.timing.orphan_wait));
-        if young && orphans(&view, wanted, &unproved) {
+        if young && orphans(&view, wanted, &unproved) && !cx.bug(Bug::LastCopiesNotAwaited) {
             self.wait_for(cx, "last copy");
             return false;
         }
@@ -123,6 +124,11 @@ impl Membership {
             sent: None,
         };
         self.task = Task::Exclude(Box::new(exclusion));
+        if cx.bug(Bug::RegistryNotRead)
+            && let Some(known) = self.document.clone()
+        {
+            return self.on_exclusion_read(cx, known);
+        }
         self.begin_call(cx, RegistryCall::Read);
     }
 
@@ -199,7 +205,8 @@ impl Membership {
         promises: &[(MemberId, Duration)],
     ) {
         let Task::Exclude(exclusion) = &mut self.task else { return };
-        if exclusion.stage != Stage::Voting || exclusion.version() != Some(version) || exclusion.round != round {
+        let other = exclusion.version() != Some(version) || exclusion.round != round;
+        if exclusion.stage != Stage::Voting || (other && !cx.bug(Bug::VotesOfAnyRound)) {
             return;
         }
         // A repeated answer counts from when it came: never earlier than what it says.
@@ -231,7 +238,8 @@ impl Membership {
         let Task::Exclude(exclusion) = &self.task else { return };
         let Some(document) = exclusion.document.clone() else { return };
         let voters = self.voters(&exclusion.suspects);
-        if exclusion.stage != Stage::Voting || !voters.iter().all(|v| exclusion.votes.contains_key(v)) {
+        let all = voters.iter().all(|v| exclusion.votes.contains_key(v)) || cx.bug(Bug::VotesNotAwaited);
+        if exclusion.stage != Stage::Voting || !all {
             return;
         }
         let needs_dead = match self.judge(&document, &exclusion.suspects) {
@@ -244,7 +252,8 @@ impl Membership {
         };
         let promises = exclusion.votes.values().flatten();
         let given = promises.filter(|(suspect, _)| !self.dead.contains_key(suspect)).map(|(_, until)| *until);
-        let proofs = needs_dead.iter().filter_map(|d| Some(self.dead.get(d)?.learned + self.timing.promise()));
+        let waited = needs_dead.iter().filter(|_| !cx.bug(Bug::ProofEndsPromises));
+        let proofs = waited.filter_map(|d| Some(self.dead.get(d)?.learned + self.timing.promise()));
         let until = given.chain(proofs).max().unwrap_or(Time::ZERO);
         if until > cx.now && !cx.bug(Bug::PromisesNotWaited) {
             return;
@@ -307,7 +316,7 @@ impl Membership {
     pub(super) fn exclusion_unanswered(&mut self, cx: &mut StepContext<'_>) {
         self.retry_at = cx.now + Duration::from_millis(100);
         let Task::Exclude(exclusion) = &mut self.task else { return };
-        if exclusion.sent.is_some() {
+        if exclusion.sent.is_some() && !cx.bug(Bug::LostAnswerIsNo) {
             exclusion.stage = Stage::Resolving;
         } else {
             self.task = Task::Idle;

@@ -11,6 +11,7 @@ use crate::ids::{MemberId, ViewNumber};
 use crate::member::Member;
 use crate::message::Message;
 use crate::placement;
+use crate::planted_bug::Bug;
 use crate::sealing::{self, Verdict};
 use crate::snapshot::Participation;
 use crate::step_context::StepContext;
@@ -156,7 +157,7 @@ impl Membership {
         };
         let promise = self.timing.promise();
         let aged = |id: &MemberId| self.dead.get(id).is_some_and(|d| cx.now.since(d.learned) >= promise);
-        if !needs_dead.iter().all(aged) {
+        if !needs_dead.iter().all(aged) || cx.bug(Bug::NeverBeginsAgain) {
             return false;
         }
         let number = document.view.number.next();
@@ -213,7 +214,10 @@ impl Membership {
         if exclusive {
             let departed = self.document.iter().flat_map(|d| &d.departed);
             let counted = view.members.iter().chain(departed);
-            let ended: Vec<MemberId> = counted.filter(|m| member.proves_end_of(m)).map(|m| m.id).collect();
+            let proves = |m: &&Member| {
+                member.proves_end_of(m) || (cx.bug(Bug::LocksIgnored) && m.incarnation < member.incarnation)
+            };
+            let ended: Vec<MemberId> = counted.filter(proves).map(|m| m.id).collect();
             for old in ended {
                 self.learn_death(cx, old, Proof::NewerIncarnation);
             }

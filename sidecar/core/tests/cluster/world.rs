@@ -48,6 +48,7 @@ pub(crate) struct World {
     queue: VecDeque<(u64, u64, Envelope)>,
     replies: BTreeMap<u64, Told>,
     replicas: Replicas,
+    bugs: Bugs,
     tickets: u64,
     started: u64,
 }
@@ -55,6 +56,11 @@ pub(crate) struct World {
 impl World {
     /// A cluster of `size` members that have settled, with one cache.
     pub(crate) fn of(size: u64, replicas: Replicas) -> World {
+        World::with_bugs(size, replicas, Bugs::default())
+    }
+
+    /// The same, with a rule left out by every member.
+    pub(crate) fn with_bugs(size: u64, replicas: Replicas, bugs: Bugs) -> World {
         let mut world = World {
             now: Time::from_nanos(1_000_000_000),
             nodes: BTreeMap::new(),
@@ -68,6 +74,7 @@ impl World {
             queue: VecDeque::new(),
             replies: BTreeMap::new(),
             replicas,
+            bugs,
             tickets: 0,
             started: 0,
         };
@@ -110,7 +117,7 @@ impl World {
             formerly: None,
             limits: Limits::default(),
             seed: id,
-            bugs: Bugs::default(),
+            bugs: self.bugs,
         };
         let core = Core::new(setup, Arc::clone(&store), self.now);
         let node = Node { core, store, notices: Vec::new(), left: false, superseded: false, down: false };
