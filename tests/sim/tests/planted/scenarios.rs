@@ -2,35 +2,17 @@
 
 use std::time::Duration;
 
+use sidegrid_core::MemberId;
 use sidegrid_core::event::Notice;
 use sidegrid_core::message::Message;
 use sidegrid_core::operation::{Condition, OperationKind, Outcome};
 use sidegrid_core::planted_bug::Bug;
 use sidegrid_core::view::Replicas;
-use sidegrid_core::{Event, MemberId};
 
 use crate::is_caught;
 use crate::world::{World, put};
 
 const TWO: Replicas = Replicas::Count(2);
-
-/// L-6: a lease in a new view does not wait for the next ping's turn.
-#[test]
-fn no_ping_at_install_is_noticed() {
-    is_caught(Bug::NoPingAtInstall, |bugs| {
-        let mut world = World::with_bugs(3, TWO, bugs);
-        let mut longest = Duration::ZERO;
-        for id in 4..=6 {
-            let before = world.view(1).unwrap().number;
-            world.start(id, &format!("lock-{id}"));
-            world.until("joined", |w| w.view(1).is_some_and(|v| v.number > before));
-            world.until("heard of", |w| w.view(2).is_some_and(|v| v.number > before));
-            longest = longest.max(world.until("has a lease", |w| w.has_lease(2)));
-            world.settle();
-        }
-        assert!(longest <= Duration::from_millis(3), "{longest:?} without a lease");
-    });
-}
 
 /// V-7: no votes are asked for while the registry can't be read.
 #[test]
@@ -107,24 +89,6 @@ fn too_many_joining_at_once_is_noticed() {
         world.until("all are in", |w| w.view(1).is_some_and(|v| v.members.len() == 4));
         let sizes: Vec<usize> = world.swaps.iter().map(|d| d.view.members.len()).collect();
         assert!(sizes.windows(2).all(|w| w[1] <= 2 * w[0]), "{sizes:?}");
-    });
-}
-
-/// C-5: leavers stop one at a time.
-#[test]
-fn leaving_all_at_once_is_noticed() {
-    is_caught(Bug::LeaversStopTogether, |bugs| {
-        let mut world = World::with_bugs(5, Replicas::Count(1), bugs);
-        // What a leaver says once it has stopped does not arrive: none is removed.
-        world.keep = |m| matches!(m, Message::Stopped);
-        for id in 3..=5 {
-            world.step(id, Event::Drain);
-        }
-        let has_stopped = |w: &World, id: u64| w.nodes[&id].core.lease().ping(w.now).is_none();
-        world.until("one has stopped", |w| (3..=5).any(|id| has_stopped(w, id)));
-        world.run(Duration::from_secs(1));
-        let stopped = (3..=5).filter(|id| has_stopped(&world, *id)).count();
-        assert!(stopped <= 1, "{stopped} members of the view have stopped");
     });
 }
 
