@@ -16,7 +16,6 @@ use sidegrid_sim::{Making, StandingFault, run_seed};
 const KNOWN_OPEN: &[StandingFault] = &[
     StandingFault::CoordinatorWithoutRegistry,
     StandingFault::DataPortCut,
-    StandingFault::OneWayCut,
     StandingFault::LeaverStoppedAndDeath,
     StandingFault::OnlyCopiesDead,
     StandingFault::Overload,
