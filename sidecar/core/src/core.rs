@@ -16,7 +16,7 @@ use crate::member::Member;
 use crate::membership::{Decided, Membership, classes};
 use crate::message::{Envelope, Message, WaitsFor};
 use crate::operation::{Applied, Refusal, RefusalReason};
-use crate::planted_bug::Bugs;
+use crate::planted_bug::{Bug, Bugs};
 use crate::snapshot::{Participation, Snapshot};
 use crate::step_context::StepContext;
 use crate::storage::Storage;
@@ -216,7 +216,7 @@ impl<S: Storage> Core<S> {
         if arrived {
             self.data.on_installed(cx, from);
         }
-        let same_view = view == cx.view;
+        let same_view = view == cx.view || cx.bug(Bug::OldViewsTaken);
         match message {
             Message::Forward { id, attempt, over_below, operation } => {
                 if same_view {

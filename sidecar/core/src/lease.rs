@@ -110,7 +110,7 @@ impl Lease {
         }
         let blocked = state.blocked.contains(&from) && !self.bugs.has(Bug::VotersEchoOn);
         let same_view = ping.view == state.view || self.bugs.has(Bug::EchoAnyView);
-        let wedged = now.since(state.last_turn) > state.timing.suspect;
+        let wedged = now.since(state.last_turn) > state.timing.suspect && !self.bugs.has(Bug::EchoWhileWedged);
         let member = state.members.contains(&from) && state.members.contains(&state.me);
         if state.stopped || blocked || !same_view || wedged || !member {
             return Heard { answer: None, ping_back: false };
@@ -144,9 +144,10 @@ impl Lease {
     pub(crate) fn block(&self, suspects: &[MemberId], now: Time) -> Vec<(MemberId, Duration)> {
         let mut state = self.state();
         state.blocked.extend(suspects.iter().copied());
+        let told = |until: &&Time| **until > now && !self.bugs.has(Bug::PromisesNotTold);
         suspects
             .iter()
-            .map(|&id| (id, state.promised.get(&id).map_or(Duration::ZERO, |until| until.since(now))))
+            .map(|&id| (id, state.promised.get(&id).filter(told).map_or(Duration::ZERO, |until| until.since(now))))
             .collect()
     }
 

@@ -14,6 +14,7 @@ use crate::ids::{GroupId, MemberId, ViewNumber};
 use crate::lease::Lease;
 use crate::member::Member;
 use crate::message::{Message, PingStatus, WaitsFor};
+use crate::planted_bug::Bug;
 use crate::snapshot::Participation;
 use crate::step_context::StepContext;
 use crate::time::Time;
@@ -318,7 +319,7 @@ impl Membership {
         match message {
             Message::ViewIs(view) => {
                 self.keep_for_later(cx.now, &view);
-                return self.newer(cx.now, view);
+                return self.newer(cx.now, view).filter(|_| !cx.bug(Bug::PeersViewsIgnored));
             }
             // Whoever shows an older view was sent ours already.
             Message::ViewRequest => {}
@@ -353,7 +354,7 @@ impl Membership {
     fn newer(&self, now: Time, view: Arc<View>) -> Option<Decided> {
         let fits = self.participation != Participation::Superseded
             && view.number > self.view_number()
-            && !self.keeps_from(now, view.number)
+            && (!self.keeps_from(now, view.number) || self.setup.bugs.has(Bug::ShownViewsInstalled))
             && view.segments == self.setup.agreed.segments
             && view.classes == classes(&self.setup)
             && view.is_sound();

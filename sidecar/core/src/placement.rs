@@ -11,8 +11,12 @@ use crate::member::Member;
 use crate::view::{GroupPlacement, Incoming, MemberIndex, Replicas, View};
 
 mod balance;
+mod primaries;
 #[cfg(test)]
 mod tests;
+mod topology;
+
+use topology::Topology;
 
 /// A change of membership and placement.
 #[derive(Debug, Default)]
@@ -89,62 +93,93 @@ struct Planner<'a> {
     number: ViewNumber,
     members: &'a [Member],
     /// Index in the new view of each index in the old one.
-    index: BTreeMap<MemberIndex, MemberIndex>,
+    index: Vec<Option<MemberIndex>>,
     /// New indices that may own.
     eligible: Vec<MemberIndex>,
+    /// The same, by index.
+    may_own: Vec<bool>,
     old_count: usize,
 }
 
 /// A group's copies in new indices, before anything is chosen.
-struct Held {
-    owners: Vec<MemberIndex>,
-    incoming: Vec<Incoming>,
+struct Copies {
+    /// In-sync copies; the last ones are those that this change completes.
+    owners: balance::Set,
+    completed: usize,
+    incoming: SmallVec<[Incoming; 1]>,
+}
+
+/// How many different answers [`Copies::cost_of_moving_from`] has.
+const COSTS: usize = 4;
+
+impl Copies {
+    /// What is given up when `member` is not to hold the group after all: nothing yet, a copy being filled, an in-sync
+    /// one, or the primary's.
+    fn cost_of_moving_from(&self, member: MemberIndex) -> usize {
+        match self.owners.iter().position(|&o| o == member) {
+            Some(0) => 3,
+            Some(_) => 2,
+            None => usize::from(self.incoming.iter().any(|x| x.member == member)),
+        }
+    }
+}
+
+/// How a group's owners are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Roles {
+    /// Each is listed.
+    Listed,
+    /// Only the primary is: the others are all members that are not incoming.
+    All,
 }
 
 impl<'a> Planner<'a> {
     fn new(view: &'a View, change: &'a Change, number: ViewNumber, members: &'a [Member], old_count: usize) -> Self {
-        let to_new = |id: MemberId| members.iter().position(|m| m.id == id).map(as_index);
-        let index = (0..).zip(&view.members).filter_map(|(i, m)| Some((i, to_new(m.id)?))).collect();
-        let all = (0..members.len()).map(as_index);
-        let mut eligible: Vec<_> =
-            all.clone().filter(|&i| !change.leaving.contains(&members[usize::from(i)].id)).collect();
-        if eligible.is_empty() {
-            eligible = all.collect();
+        let to_new: BTreeMap<MemberId, MemberIndex> = members.iter().map(|m| m.id).zip(0..).collect();
+        let index = view.members.iter().map(|m| to_new.get(&m.id).copied()).collect();
+        let mut may_own: Vec<bool> = members.iter().map(|m| !change.leaving.contains(&m.id)).collect();
+        if !may_own.contains(&true) {
+            may_own.fill(true);
         }
-        Planner { view, change, number, members, index, eligible, old_count }
+        let eligible = (0..).zip(&may_own).filter(|(_, may)| **may).map(|(i, _)| i).collect();
+        Planner { view, change, number, members, index, eligible, may_own, old_count }
+    }
+
+    fn new_index(&self, old: MemberIndex) -> Option<MemberIndex> {
+        self.index[usize::from(old)]
+    }
+
+    fn may_own(&self, member: MemberIndex) -> bool {
+        self.may_own[usize::from(member)]
     }
 
     fn plan_class(&self, class: usize, out: &mut Vec<GroupPlacement>) {
         let segments = usize::from(self.view.segments);
         let ids: Vec<GroupId> =
             (class * segments..(class + 1) * segments).map(|i| GroupId(u32::try_from(i).unwrap_or(u32::MAX))).collect();
-        match self.view.classes[class] {
+        let copies: Vec<Copies> = ids.iter().map(|&g| self.copies(g)).collect();
+        let (mut planned, roles): (Vec<_>, _) = match self.view.classes[class] {
             Replicas::All => {
-                let held: Vec<Held> = ids.iter().map(|&g| self.held(g)).collect();
-                let planned: Vec<_> = ids.iter().zip(held).map(|(&g, held)| self.place_on_all(g, held)).collect();
-                self.choose_primaries(&ids, planned, true, out);
+                (ids.iter().zip(copies).map(|(&g, copies)| self.place_on_all(g, copies)).collect(), Roles::All)
             }
             Replicas::Count(count) => {
-                let held: Vec<Held> = ids.iter().map(|&g| self.held(g)).collect();
-                let targets = balance::targets(self.members, &self.eligible, usize::from(count), &held);
-                let planned: Vec<_> = ids
-                    .iter()
-                    .zip(held)
-                    .zip(targets)
-                    .map(|((&g, held), target)| self.place(g, held, &target))
-                    .collect();
-                self.choose_primaries(&ids, planned, false, out);
+                let topology = Topology::new(self.members);
+                let targets = balance::targets(&topology, &self.eligible, usize::from(count), &copies);
+                let placed = ids.iter().zip(copies).zip(targets);
+                (placed.map(|((&g, copies), target)| self.place(g, copies, &target)).collect(), Roles::Listed)
             }
-        }
+        };
+        self.choose_primaries(&ids, &mut planned, roles);
+        out.append(&mut planned);
     }
 
     /// The group's copies that survive the change; complete incoming ones count as owners.
-    fn held(&self, group: GroupId) -> Held {
+    fn copies(&self, group: GroupId) -> Copies {
         let old = self.view.placement(group);
-        let mut owners: Vec<MemberIndex> = old.owners.iter().filter_map(|i| self.index.get(i).copied()).collect();
-        let mut incoming = Vec::new();
+        let mut owners: balance::Set = old.owners.iter().filter_map(|&i| self.new_index(i)).collect();
+        let (mut incoming, before) = (SmallVec::new(), owners.len());
         for copy in &old.incoming {
-            let Some(&member) = self.index.get(&copy.member) else { continue };
+            let Some(member) = self.new_index(copy.member) else { continue };
             let id = self.members[usize::from(member)].id;
             if self.change.in_sync.contains(&(group, id)) {
                 owners.push(member);
@@ -152,55 +187,49 @@ impl<'a> Planner<'a> {
                 incoming.push(Incoming { member, since: copy.since });
             }
         }
-        Held { owners, incoming }
+        let completed = owners.len() - before;
+        Copies { owners, completed, incoming }
     }
 
     /// A group of a class with a replica count: keeps what is in sync until every target is.
-    fn place(&self, group: GroupId, held: Held, target: &[MemberIndex]) -> GroupPlacement {
+    fn place(&self, group: GroupId, copies: Copies, target: &[MemberIndex]) -> GroupPlacement {
         let old = self.view.placement(group);
         let mut placed = GroupPlacement {
-            owners: SmallVec::from_vec(held.owners.clone()),
+            owners: copies.owners.iter().copied().collect(),
             incoming: SmallVec::new(),
             dropped: SmallVec::new(),
             primary_since: old.primary_since,
             empty_since: old.empty_since,
         };
-        if held.owners.is_empty() && !self.refill(group, &mut placed, target[0]) {
+        if copies.owners.is_empty() && !self.refill(group, &mut placed, target[0]) {
             return placed;
         }
         let complete = target.iter().all(|t| placed.owners.contains(t));
         if complete && !self.change.exclusion {
-            let was_owner = |o: &MemberIndex| old.owners.iter().any(|i| self.index.get(i) == Some(o));
-            placed.dropped = placed.owners.iter().copied().filter(|o| !target.contains(o) && was_owner(o)).collect();
+            let was_owner = |o: MemberIndex| old.owners.iter().any(|&i| self.new_index(i) == Some(o));
+            placed.dropped = placed.owners.iter().copied().filter(|&o| !target.contains(&o) && was_owner(o)).collect();
             placed.owners.retain(|o| target.contains(o));
         } else {
-            let since = |member| held.incoming.iter().find(|x| x.member == member).map_or(self.number, |x| x.since);
+            let since = |member| copies.incoming.iter().find(|x| x.member == member).map_or(self.number, |x| x.since);
             let missing = target.iter().filter(|t| !placed.owners.contains(t));
             placed.incoming = missing.map(|&member| Incoming { member, since: since(member) }).collect();
         }
         placed
     }
 
-    /// A group held by everybody: joiners come in as incoming; the owners but the primary are implied.
-    fn place_on_all(&self, group: GroupId, held: Held) -> GroupPlacement {
+    /// A group held by everybody: joiners come in as incoming. Its primary is chosen afterwards.
+    fn place_on_all(&self, group: GroupId, copies: Copies) -> GroupPlacement {
         let old = self.view.placement(group);
         let joiners = (self.old_count..self.members.len()).map(as_index);
         let fresh = joiners.map(|member| Incoming { member, since: self.number });
-        let incoming: SmallVec<[Incoming; 1]> = held.incoming.iter().copied().chain(fresh).collect();
-        let owners: SmallVec<_> =
-            (0..self.members.len()).map(as_index).filter(|i| !incoming.iter().any(|x| x.member == *i)).collect();
         let mut placed = GroupPlacement {
-            owners,
-            incoming,
+            owners: SmallVec::new(),
+            incoming: copies.incoming.iter().copied().chain(fresh).collect(),
             dropped: SmallVec::new(),
             primary_since: old.primary_since,
             empty_since: old.empty_since,
         };
-        // The primary first, so that it is kept where it may be.
-        if let Some(at) = held.owners.first().and_then(|p| placed.owners.iter().position(|o| o == p)) {
-            placed.owners.swap(0, at);
-        }
-        if placed.owners.is_empty() && self.refill(group, &mut placed, self.eligible[0]) {
+        if self.is_vacant(&placed, Roles::All) && self.refill(group, &mut placed, self.eligible[0]) {
             let first = placed.owners[0];
             placed.incoming.retain(|x| x.member != first);
         }
@@ -237,91 +266,11 @@ impl<'a> Planner<'a> {
         placed.primary_since = self.number;
     }
 
-    /// Puts each group's primary first: the present one where it stays and its load allows, else the least loaded.
-    fn choose_primaries(
-        &self,
-        ids: &[GroupId],
-        mut planned: Vec<GroupPlacement>,
-        all: bool,
-        out: &mut Vec<GroupPlacement>,
-    ) {
-        let mut load: BTreeMap<MemberIndex, usize> = self.eligible.iter().map(|&i| (i, 0)).collect();
-        let kept: Vec<Option<MemberIndex>> = ids
-            .iter()
-            .zip(&planned)
-            .map(|(&g, p)| {
-                let old = self.view.placement(g).owners.first().and_then(|i| self.index.get(i).copied());
-                old.filter(|o| p.owners.contains(o) && self.may_stay_primary(*o, p, all))
-            })
-            .collect();
-        for primary in kept.iter().flatten() {
-            *load.entry(*primary).or_default() += 1;
-        }
-        for ((&group, placed), kept) in ids.iter().zip(&mut planned).zip(&kept) {
-            if placed.owners.is_empty() {
-                continue;
-            }
-            let chosen = kept.unwrap_or_else(|| self.least_loaded(placed, &load));
-            if kept.is_none() {
-                *load.entry(chosen).or_default() += 1;
-            }
-            self.lead(group, placed, chosen);
-        }
-        if !self.change.exclusion {
-            self.even_primaries(ids, &mut planned, &mut load);
-        }
-        for mut placed in planned {
-            if all {
-                placed.owners.truncate(1);
-            }
-            out.push(placed);
-        }
-    }
-
-    /// A leaving primary stays until the group's copies elsewhere are complete.
-    fn may_stay_primary(&self, primary: MemberIndex, placed: &GroupPlacement, all: bool) -> bool {
-        if self.change.exclusion || self.eligible.contains(&primary) {
-            return true;
-        }
-        let alternative = placed.owners.iter().any(|o| self.eligible.contains(o));
-        !alternative || (!all && !placed.incoming.is_empty())
-    }
-
-    fn least_loaded(&self, placed: &GroupPlacement, load: &BTreeMap<MemberIndex, usize>) -> MemberIndex {
-        let key = |i: &&MemberIndex| (!self.eligible.contains(i), load.get(i).copied().unwrap_or(0), **i);
-        placed.owners.iter().min_by_key(key).copied().unwrap_or(0)
-    }
-
-    fn lead(&self, group: GroupId, placed: &mut GroupPlacement, primary: MemberIndex) {
-        if let Some(at) = placed.owners.iter().position(|&o| o == primary) {
-            placed.owners[..=at].rotate_right(1);
-        }
-        let old = self.view.placement(group);
-        let before = old.owners.first().and_then(|i| self.index.get(i).copied());
-        placed.primary_since =
-            if placed.empty_since != self.number && before == Some(primary) { old.primary_since } else { self.number };
-    }
-
-    /// Moves the primary role within complete groups until loads differ by at most one, where that can be.
-    fn even_primaries(&self, ids: &[GroupId], planned: &mut [GroupPlacement], load: &mut BTreeMap<MemberIndex, usize>) {
-        for _ in 0..planned.len() {
-            let mut moved = false;
-            for (&group, placed) in ids.iter().zip(planned.iter_mut()) {
-                let Some(&primary) = placed.owners.first() else { continue };
-                let of = |i: MemberIndex| load.get(&i).copied().unwrap_or(0);
-                let candidates = placed.owners.iter().copied().filter(|o| self.eligible.contains(o));
-                let Some(least) = candidates.min_by_key(|&o| (of(o), o)) else { continue };
-                if !placed.incoming.is_empty() || of(least) + 1 >= of(primary) {
-                    continue;
-                }
-                *load.entry(primary).or_default() -= 1;
-                *load.entry(least).or_default() += 1;
-                self.lead(group, placed, least);
-                moved = true;
-            }
-            if !moved {
-                break;
-            }
+    /// Whether nobody holds the group in sync (V-9).
+    fn is_vacant(&self, placed: &GroupPlacement, roles: Roles) -> bool {
+        match roles {
+            Roles::Listed => placed.owners.is_empty(),
+            Roles::All => placed.incoming.len() >= self.members.len(),
         }
     }
 }

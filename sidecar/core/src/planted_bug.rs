@@ -39,11 +39,75 @@ pub enum Bug {
     NoTombstones,
     /// An incoming copy goes on after its primary changed.
     TransferSurvivesPrimary,
+    /// A voter does not say how long its promises to the suspects still run.
+    PromisesNotTold,
+    /// Echo pings although the core does not turn.
+    EchoWhileWedged,
+    /// Ping only when the next ping is due, not at once after installing a view.
+    NoPingAtInstall,
+    /// Count votes that were given on another document version.
+    VotesOfAnyRound,
+    /// Swap without the votes of those that are silent and not suspected.
+    VotesNotAwaited,
+    /// Start an exclusion on the document at hand.
+    RegistryNotRead,
+    /// Install only the views that the registry shows.
+    PeersViewsIgnored,
+    /// Exclude the owner of a last copy at once.
+    LastCopiesNotAwaited,
+    /// Propose without being the coordinator.
+    EveryoneProposes,
+    /// Call itself confirmed past a view before its promises have run out.
+    ConfirmedAtOnce,
+    /// Take any later incarnation as proof of another one's end.
+    LocksIgnored,
+    /// Take a proof as the end of the promises too that the dead member gave.
+    ProofEndsPromises,
+    /// Admit more joiners in one change than the view has members.
+    AnyNumberJoins,
+    /// Go on serving, pinging and echoing until the removal is heard of.
+    LeaverGoesOn,
+    /// Release before the leaver's own promises have run out.
+    ReleasedAtOnce,
+    /// Let leavers stop although others have.
+    LeaversStopTogether,
+    /// Serve as new primary before the old one has installed the view.
+    OldPrimaryNotAwaited,
+    /// Don't begin again when all members are proved dead.
+    NeverBeginsAgain,
+    /// Admit joiners that have not reached every member.
+    JoinersNotReached,
+    /// Take messages of the data half that were sent in another view.
+    OldViewsTaken,
+    /// Begin a new primary's counter at the watermark.
+    CountersBeginAgain,
+    /// Apply attempts of operations that their origin is over with.
+    StragglersApplied,
+    /// Say `applied: no` whenever no answer came.
+    RefusedMeansNo,
+    /// An incoming copy acknowledges writes without holding them.
+    FillingIgnoresWrites,
+    /// Remove expired and evicted entries at the primary alone.
+    RemovalsNotOrdered,
+    /// Answer "absent" past a deadline without ordering a removal.
+    ExpiredIsAbsent,
+    /// Evict what another member is primary of from the own copy.
+    EvictsByItself,
+    /// The registry compares only the view's number when it swaps.
+    SwapComparesLittle,
+    /// Take a lost answer to a swap as one that was not done.
+    LostAnswerIsNo,
+    /// Follow a document that is older than what is known.
+    OlderDocumentFollowed,
+    /// Install a view that is shown after having said that none is newer.
+    ShownViewsInstalled,
+    /// Take operations without a bound.
+    NoBoundOnOperations,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 17] = [
+    pub const ALL: [Bug; 49] = [
         Bug::NoLease,
         Bug::VotersEchoOn,
         Bug::EchoAnyView,
@@ -61,6 +125,38 @@ impl Bug {
         Bug::VotesTimeOut,
         Bug::NoTombstones,
         Bug::TransferSurvivesPrimary,
+        Bug::PromisesNotTold,
+        Bug::EchoWhileWedged,
+        Bug::NoPingAtInstall,
+        Bug::VotesOfAnyRound,
+        Bug::VotesNotAwaited,
+        Bug::RegistryNotRead,
+        Bug::PeersViewsIgnored,
+        Bug::LastCopiesNotAwaited,
+        Bug::EveryoneProposes,
+        Bug::ConfirmedAtOnce,
+        Bug::LocksIgnored,
+        Bug::ProofEndsPromises,
+        Bug::AnyNumberJoins,
+        Bug::LeaverGoesOn,
+        Bug::ReleasedAtOnce,
+        Bug::LeaversStopTogether,
+        Bug::OldPrimaryNotAwaited,
+        Bug::NeverBeginsAgain,
+        Bug::JoinersNotReached,
+        Bug::OldViewsTaken,
+        Bug::CountersBeginAgain,
+        Bug::StragglersApplied,
+        Bug::RefusedMeansNo,
+        Bug::FillingIgnoresWrites,
+        Bug::RemovalsNotOrdered,
+        Bug::ExpiredIsAbsent,
+        Bug::EvictsByItself,
+        Bug::SwapComparesLittle,
+        Bug::LostAnswerIsNo,
+        Bug::OlderDocumentFollowed,
+        Bug::ShownViewsInstalled,
+        Bug::NoBoundOnOperations,
     ];
 }
 

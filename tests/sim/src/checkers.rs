@@ -5,11 +5,13 @@ pub(crate) mod bounds;
 pub(crate) mod convergence;
 pub(crate) mod document;
 pub(crate) mod excluded;
+pub(crate) mod lifetime;
 pub(crate) mod linearizable;
 pub(crate) mod losses;
 pub(crate) mod one_primary;
 pub(crate) mod register;
 pub(crate) mod search;
+pub(crate) mod standing;
 pub(crate) mod survival;
 
 use sidegrid_core::document::Document;
@@ -28,9 +30,14 @@ impl World {
     /// The look every few milliseconds.
     pub(crate) fn sample(&mut self) {
         self.checkers.samples += 1;
-        self.check_one_primary();
+        // In a large grid each look takes long; whoever becomes primary is looked at when it does.
+        let large = self.nodes.len() * self.groups() > 2_000;
+        if !large || self.checkers.samples.is_multiple_of(10) {
+            self.check_one_primary();
+        }
         if self.checkers.samples.is_multiple_of(25) {
             self.check_bounds();
+            self.check_members_stay();
         }
     }
 
@@ -86,8 +93,10 @@ impl World {
 
     /// The run is over and everything has been whole for a while.
     pub(crate) fn check_at_end(&mut self) {
+        self.check_served_meanwhile();
         self.check_convergence();
         self.check_survival();
         self.check_linearizable();
+        self.check_lifetimes();
     }
 }

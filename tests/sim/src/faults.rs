@@ -23,7 +23,7 @@ pub(crate) enum InjectedFault {
     /// A process dies and is started again.
     Crash { node: usize, down: u64 },
     /// Processes of these nodes (a bit each) die, so far apart.
-    Storm { nodes: u8, down: u64, apart: u64 },
+    Storm { nodes: u64, down: u64, apart: u64 },
     /// A machine is gone for good.
     Lose { node: usize },
     /// A node stops and goes on: nothing of it runs, its clock does.
@@ -37,9 +37,9 @@ pub(crate) enum InjectedFault {
     /// All links of a node are cut.
     Isolate { node: usize, inward: bool, outward: bool, last: u64 },
     /// Links between the nodes of `side` (a bit each) and the others are cut.
-    Split { side: u8, last: u64 },
+    Split { side: u64, last: u64 },
     /// The nodes of `side` (a bit each) are cut off from the others on these connections, and from the registry.
-    Eclipse { side: u8, data: bool, detection: bool, registry: bool, last: u64 },
+    Eclipse { side: u64, data: bool, detection: bool, registry: bool, last: u64 },
     /// What follows begins when the registry next decides a view.
     AtChange { then: Box<InjectedFault>, after: u64 },
     /// All links lose frames.
@@ -54,6 +54,10 @@ pub(crate) enum InjectedFault {
     RegistryMissing { last: u64 },
     /// The document is lost for good, or put back to an older one.
     RegistryLost { put_back: bool },
+    /// One of the registry's two replicas answers reads from before; swaps are compared with what is there now.
+    RegistryStale { last: u64 },
+    /// What follows begins when the next leaver says that it has stopped.
+    AtStop { then: Box<InjectedFault> },
     /// One node can't reach the registry.
     RegistryCutOff { node: usize, last: u64 },
     /// A member leaves in order, and is started again later.
@@ -83,6 +87,8 @@ pub(crate) enum Ending {
     RegistryLossy,
     /// The document is there again.
     RegistryMissing,
+    /// Both replicas show the same.
+    RegistryStale,
     /// The node reaches the registry again.
     RegistryCutOff(usize),
 }
@@ -136,12 +142,14 @@ impl World {
                 self.cut_links(&fault);
             }
             InjectedFault::AtChange { then, after } => self.armed.push((*then, after)),
+            InjectedFault::AtStop { then } => self.armed_by_stop.push(*then),
             InjectedFault::Drain { node, back } => self.drain(node, back),
             InjectedFault::Start { node } => self.queue.push(self.now, What::Start { node, formerly: None }),
             InjectedFault::RegistryAway { .. }
             | InjectedFault::RegistrySlow { .. }
             | InjectedFault::RegistryLossy { .. }
             | InjectedFault::RegistryMissing { .. }
+            | InjectedFault::RegistryStale { .. }
             | InjectedFault::RegistryCutOff { .. } => self.trouble_registry(&fault),
             InjectedFault::RegistryLost { put_back } => self.registry.lose(put_back, self.now),
         }
@@ -193,6 +201,15 @@ impl World {
         }
     }
 
+    /// A leaver says that it has stopped: what waited for that begins.
+    pub(crate) fn begin_armed_by_stop(&mut self) {
+        for fault in std::mem::take(&mut self.armed_by_stop) {
+            let index = self.profile.faults.len();
+            self.profile.faults.push(Planned { at: self.now, fault });
+            self.queue.push(self.now, What::InjectedFault { index });
+        }
+    }
+
     /// Plans a crash.
     pub(crate) fn later_crash(&mut self, node: usize, after: u64, down: u64) {
         let index = self.profile.faults.len();
@@ -231,6 +248,8 @@ impl World {
             | InjectedFault::Split { .. }
             | InjectedFault::Eclipse { .. }
             | InjectedFault::AtChange { .. }
+            | InjectedFault::AtStop { .. }
+            | InjectedFault::RegistryStale { .. }
             | InjectedFault::Loss { .. }
             | InjectedFault::RegistryAway { .. }
             | InjectedFault::RegistrySlow { .. }
@@ -329,6 +348,10 @@ impl World {
                 registry.missing += 1;
                 (last, Ending::RegistryMissing)
             }
+            InjectedFault::RegistryStale { last } => {
+                registry.stale += 1;
+                (last, Ending::RegistryStale)
+            }
             InjectedFault::RegistryCutOff { node, last } => {
                 registry.cut_off[node] += 1;
                 (last, Ending::RegistryCutOff(node))
@@ -385,6 +408,7 @@ impl World {
             Ending::RegistrySlow => registry.slow -= 1,
             Ending::RegistryLossy => registry.lossy -= 1,
             Ending::RegistryMissing => registry.missing -= 1,
+            Ending::RegistryStale => registry.stale -= 1,
             Ending::RegistryCutOff(node) => registry.cut_off[node] -= 1,
         }
     }
@@ -416,7 +440,7 @@ impl World {
 }
 
 /// The directions between the nodes of `side` and the others.
-fn across(side: u8, nodes: usize) -> impl Iterator<Item = (usize, usize)> {
+fn across(side: u64, nodes: usize) -> impl Iterator<Item = (usize, usize)> {
     let within = move |n: usize| side >> n & 1 == 1;
     (0..nodes).flat_map(move |f| (0..nodes).map(move |t| (f, t))).filter(move |(f, t)| within(*f) != within(*t))
 }

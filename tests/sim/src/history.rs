@@ -125,13 +125,23 @@ pub(crate) struct Loss {
     pub(crate) group: GroupId,
 }
 
-/// The text of a value: padded, so that sizes don't give it away.
-pub(crate) fn text_of(value: i64) -> String {
-    format!("{value}")
+/// Ends the number in a value; what follows only makes it large.
+const PADDING: u8 = b'.';
+
+/// The text of a value of `bytes` bytes at most, half of them at least; as short as it can be if that is zero.
+pub(crate) fn text_of(value: i64, bytes: usize) -> Vec<u8> {
+    let mut text = value.to_string().into_bytes();
+    if bytes > 0 {
+        let spread = value.unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let length = bytes / 2 + spread as usize % (bytes / 2 + 1);
+        text.resize(length.max(text.len() + 1), PADDING);
+    }
+    text
 }
 
 fn seen(view: &EntryView) -> Option<Seen> {
-    let value = std::str::from_utf8(&view.value).ok()?.parse().ok()?;
+    let number = view.value.iter().position(|b| *b == PADDING).map_or(&view.value[..], |end| &view.value[..end]);
+    let value = std::str::from_utf8(number).ok()?.parse().ok()?;
     Some(Seen { value, etag: view.etag })
 }
 

@@ -20,11 +20,13 @@ mod registry;
 mod report;
 mod rng;
 mod runner;
+mod standing;
 mod store;
 mod trace;
 mod workload;
 mod world;
 
 pub use report::{Report, Statistics};
-pub use runner::{Caught, Making, Summary, bug_named, catch_bug, run_many, run_seed, trace_seed};
+pub use runner::{Caught, Making, Summary, bug_named, catch_bug, run_many, run_seed, standing_fault_named, trace_seed};
+pub use standing::StandingFault;
 pub use trace::Selection;

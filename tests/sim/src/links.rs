@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sidegrid_core::MemberId;
 use sidegrid_core::event::{Event, Port};
 use sidegrid_core::member::Member;
-use sidegrid_core::message::{Envelope, Message, Ping};
+use sidegrid_core::message::{Envelope, Message, MessageClass, Ping};
 use sidegrid_net::{decode_envelope, encode_envelope};
 
 use crate::clock::{MS, US};
@@ -13,7 +13,7 @@ use crate::node::{Peer, node_of};
 use crate::queue::What;
 use crate::world::World;
 
-/// Longest frame that the grid may make here; values are short, so more would be growth.
+/// Longest frame that the grid may make here besides the values in it: more would be growth.
 const MAX_FRAME: usize = 512 << 10;
 
 impl World {
@@ -26,10 +26,20 @@ impl World {
         self.stats.frames += 1;
         self.coverage.message(&envelope.message);
         let frame = encode_envelope(envelope);
-        if frame.len() > MAX_FRAME {
+        let values = if self.profile.value_bytes > 0 { 8 << 20 } else { 0 };
+        if frame.len() > MAX_FRAME + values {
             return self.violated("bounds", format!("a frame of {} bytes", frame.len()), None);
         }
-        for at in self.network.arrivals(Channel::Data, node, node_of(to), self.now) {
+        if matches!(envelope.message, Message::Stopped) {
+            self.begin_armed_by_stop();
+        }
+        let link = (node, node_of(to));
+        let Some(departs) =
+            self.network.departure(link, self.now, frame.len(), envelope.message.class() == MessageClass::Data)
+        else {
+            return;
+        };
+        for at in self.network.arrivals(Channel::Data, node, node_of(to), departs) {
             self.queue.push(at, What::Data { to, from, frame: frame.clone() });
         }
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sidegrid_core::planted_bug::Bug;
-use sidegrid_sim::{Making, Selection, bug_named, run_many, run_seed, trace_seed};
+use sidegrid_sim::{Making, Selection, StandingFault, bug_named, run_many, run_seed, standing_fault_named, trace_seed};
 
 use crate::printing::{print_report, print_summary, try_bug};
 
@@ -43,6 +43,9 @@ enum Command {
         /// The rule to leave out.
         #[arg(long, value_parser = parse_bug)]
         bug: Option<Bug>,
+        /// The fault that stands.
+        #[arg(long, value_parser = parse_standing, conflicts_with = "bug")]
+        standing: Option<StandingFault>,
         /// Keeps that rule, in the run that seeks its schedules.
         #[arg(long)]
         without: bool,
@@ -80,6 +83,10 @@ fn parse_bug(name: &str) -> Result<Bug, String> {
     bug_named(name).ok_or_else(|| format!("no such bug; there are {:?}", Bug::ALL))
 }
 
+fn parse_standing(name: &str) -> Result<StandingFault, String> {
+    standing_fault_named(name).ok_or_else(|| format!("no such fault; there are {:?}", StandingFault::ALL))
+}
+
 fn main() -> io::Result<ExitCode> {
     let mut out = io::stdout();
     let fine = match Arguments::parse().command {
@@ -88,8 +95,10 @@ fn main() -> io::Result<ExitCode> {
             print_summary(&mut out, &summary)?;
             summary.failures.is_empty()
         }
-        Command::Replay { seed, bug, without, trace, pings, from, until, node } => {
-            let making = bug.map_or(Making::plain(seed), |bug| Making::aimed(seed, bug, !without));
+        Command::Replay { seed, bug, standing, without, trace, pings, from, until, node } => {
+            let aimed = bug.map(|bug| Making::aimed(seed, bug, !without));
+            let making = aimed.or_else(|| standing.map(|fault| Making::standing(seed, fault)));
+            let making = making.unwrap_or(Making::plain(seed));
             let report = if trace {
                 let selection = Selection { from, until, node, pings };
                 trace_seed(making, selection, Box::new(BufWriter::new(io::stdout())))

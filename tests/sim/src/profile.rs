@@ -1,12 +1,14 @@
 //! What a seed chooses: the shape of the grid, how good its links are, and the faults it is given.
 
+use sidegrid_core::document::Timing;
 use sidegrid_core::planted_bug::Bug;
 use sidegrid_core::view::Replicas;
 
 use crate::clock::{Instant, MS, SEC, US};
 use crate::faults::{InjectedFault, Planned};
-use crate::network::Quality;
+use crate::network::{Capacity, Quality};
 use crate::rng::Rng;
+use crate::standing::Standing;
 
 /// When the first fault may begin.
 pub(crate) const FORMED: Instant = 4 * SEC;
@@ -40,6 +42,8 @@ pub(crate) enum Theme {
     Changes,
     /// Anything.
     Mixed,
+    /// One fault, which stands.
+    Standing,
 }
 
 const THEMES: [Theme; 8] = [
@@ -78,6 +82,14 @@ pub(crate) struct Profile {
     pub(crate) think: u64,
     /// The links.
     pub(crate) quality: Quality,
+    /// What a link carries; none: everything.
+    pub(crate) capacity: Option<Capacity>,
+    /// Bytes of the largest values; zero: as short as they can be.
+    pub(crate) value_bytes: usize,
+    /// The cluster's timing.
+    pub(crate) timing: Timing,
+    /// What the fault that stands may do to whom, in a run about one.
+    pub(crate) standing: Option<Standing>,
     /// Whether nodes are pods, else hosts.
     pub(crate) pods: bool,
     /// Whether bounds are so small that they are met.
@@ -115,6 +127,10 @@ impl Profile {
             apps: rng.between(1, 2) as usize,
             think: if theme == Theme::Changes { rng.between(20, 80) } else { rng.between(60, 250) } * MS,
             quality: quality(&mut rng),
+            capacity: None,
+            value_bytes: 0,
+            timing: Timing::default(),
+            standing: None,
             pods: rng.percent(50),
             tight: rng.percent(10),
             chunky: rng.percent(25),
@@ -123,6 +139,11 @@ impl Profile {
         if bug == Some(Bug::TransferSurvivesPrimary) {
             profile.slow_transfers(&mut rng);
             return profile;
+        }
+        match bug {
+            Some(Bug::NoBoundOnOperations) => (profile.tight, profile.apps) = (true, 8),
+            Some(Bug::EvictsByItself) => profile.max_entries = Some(2),
+            _ => {}
         }
         profile.faults = faults(&profile, bug.is_some(), &mut rng);
         profile
@@ -151,6 +172,20 @@ impl Profile {
         }
     }
 
+    /// The longest time that a message may wait for a node or a link that does nothing.
+    pub(crate) fn longest_standstill(&self) -> u64 {
+        fn of(fault: &InjectedFault) -> u64 {
+            match fault {
+                InjectedFault::Pause { last, .. }
+                | InjectedFault::Wedge { last, .. }
+                | InjectedFault::Stall { last, .. } => *last,
+                InjectedFault::AtChange { then, .. } | InjectedFault::AtStop { then } => of(then),
+                _ => 0,
+            }
+        }
+        self.faults.iter().map(|planned| of(&planned.fault)).sum()
+    }
+
     /// All nodes.
     pub(crate) fn nodes(&self) -> usize {
         self.members + self.spares + self.clients
@@ -159,6 +194,35 @@ impl Profile {
 
 fn theme_for(bug: Bug, rng: &mut Rng) -> Theme {
     let choices: &[Theme] = match bug {
+        Bug::PromisesNotTold | Bug::VotesNotAwaited | Bug::VotesOfAnyRound => {
+            &[Theme::Cuts, Theme::Pauses, Theme::Storms, Theme::Mixed]
+        }
+        Bug::ConfirmedAtOnce | Bug::ProofEndsPromises | Bug::OldViewsTaken | Bug::CountersBeginAgain => {
+            &[Theme::Changes, Theme::Storms, Theme::Crashes]
+        }
+        Bug::LeaverGoesOn | Bug::ReleasedAtOnce | Bug::LeaversStopTogether | Bug::OldPrimaryNotAwaited => {
+            &[Theme::Planned, Theme::Changes]
+        }
+        Bug::SwapComparesLittle
+        | Bug::LostAnswerIsNo
+        | Bug::ShownViewsInstalled
+        | Bug::OlderDocumentFollowed
+        | Bug::RegistryNotRead => &[Theme::Registry],
+        Bug::FillingIgnoresWrites | Bug::AnyNumberJoins | Bug::JoinersNotReached | Bug::NeverBeginsAgain => {
+            &[Theme::Crashes, Theme::Planned, Theme::Storms]
+        }
+        Bug::EchoWhileWedged => &[Theme::Pauses],
+        Bug::NoPingAtInstall
+        | Bug::PeersViewsIgnored
+        | Bug::LastCopiesNotAwaited
+        | Bug::EveryoneProposes
+        | Bug::LocksIgnored
+        | Bug::StragglersApplied
+        | Bug::RefusedMeansNo
+        | Bug::RemovalsNotOrdered
+        | Bug::ExpiredIsAbsent
+        | Bug::EvictsByItself
+        | Bug::NoBoundOnOperations => &THEMES,
         Bug::NoLease | Bug::VotersEchoOn | Bug::PromisesNotWaited | Bug::NoHalfRule => {
             &[Theme::Cuts, Theme::Pauses, Theme::Mixed]
         }
@@ -227,7 +291,7 @@ fn changing(profile: &Profile, rng: &mut Rng) -> InjectedFault {
         Theme::Pauses => InjectedFault::Pause { node, last: rng.between(1200, 12_000) * MS },
         Theme::Planned => InjectedFault::Drain { node, back: rng.between(500, 4000) * MS },
         Theme::Storms => storm(profile, rng),
-        Theme::Crashes | Theme::Registry | Theme::Changes | Theme::Mixed => {
+        Theme::Crashes | Theme::Registry | Theme::Changes | Theme::Mixed | Theme::Standing => {
             InjectedFault::Crash { node, down: down(rng) }
         }
     }
@@ -256,7 +320,8 @@ fn any(profile: &Profile, rng: &mut Rng) -> InjectedFault {
             1 => InjectedFault::Crash { node, down: down(rng) },
             _ => InjectedFault::Drain { node, back: rng.between(100, 4000) * MS },
         },
-        Theme::Registry => match rng.below(8) {
+        Theme::Registry => match rng.below(9) {
+            8 => InjectedFault::RegistryStale { last: last * 2 },
             0 => InjectedFault::RegistryAway { last },
             1 => InjectedFault::RegistrySlow { last },
             2 => InjectedFault::RegistryMissing { last },
@@ -266,7 +331,7 @@ fn any(profile: &Profile, rng: &mut Rng) -> InjectedFault {
             _ => InjectedFault::RegistryLossy { last: last * 2 },
         },
         Theme::Changes => at_change(profile, node, rng),
-        Theme::Mixed => match rng.below(14) {
+        Theme::Mixed | Theme::Standing => match rng.below(14) {
             13 => InjectedFault::RegistryLost { put_back: rng.percent(50) },
             12 => at_change(profile, node, rng),
             0..=1 => InjectedFault::Crash { node, down: down(rng) },
@@ -296,7 +361,7 @@ fn changer(profile: &Profile, rng: &mut Rng) -> InjectedFault {
 fn at_change(profile: &Profile, node: usize, rng: &mut Rng) -> InjectedFault {
     let last = if rng.percent(60) { rng.between(100, 1500) * MS } else { rng.between(1500, 8000) * MS };
     let after = if rng.percent(60) { 0 } else { rng.between(1, 40) * MS };
-    let side = if rng.percent(50) { 1 << node } else { rng.below(1 << profile.nodes()) as u8 };
+    let side = if rng.percent(50) { 1 << node } else { rng.below(1 << profile.nodes()) };
     let then = match rng.below(20) {
         0 => InjectedFault::RegistryLost { put_back: rng.percent(30) },
         1..=13 => {
@@ -315,7 +380,7 @@ fn cut(profile: &Profile, node: usize, other: usize, last: u64, rng: &mut Rng) -
         0 => InjectedFault::Isolate { node, inward: true, outward: true, last },
         1 => InjectedFault::Isolate { node, inward: true, outward: false, last },
         2 => InjectedFault::Isolate { node, inward: false, outward: true, last },
-        3 => InjectedFault::Split { side: rng.below(1 << profile.nodes()) as u8, last },
+        3 => InjectedFault::Split { side: rng.below(1 << profile.nodes()), last },
         4 => InjectedFault::Loss { percent: rng.between(10, 60), last },
         _ => {
             let both = rng.percent(50);
@@ -327,7 +392,7 @@ fn cut(profile: &Profile, node: usize, other: usize, last: u64, rng: &mut Rng) -
 
 fn storm(profile: &Profile, rng: &mut Rng) -> InjectedFault {
     let all = (1u64 << profile.members) - 1;
-    let nodes = if rng.percent(30) { all } else { rng.between(1, all) } as u8;
+    let nodes = if rng.percent(30) { all } else { rng.between(1, all) };
     InjectedFault::Storm { nodes, down: down(rng), apart: rng.pick(&[0, MS, 200 * MS]) }
 }
 

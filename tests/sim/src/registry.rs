@@ -37,7 +37,9 @@ pub(crate) struct Registry {
     /// The document is not there.
     pub(crate) missing: u32,
     /// Nodes that can't reach it.
-    pub(crate) cut_off: [u8; MAX_NODES],
+    pub(crate) cut_off: Vec<u8>,
+    /// One of its replicas answers reads from before.
+    pub(crate) stale: u32,
     /// The newest document that there ever was, once it was lost.
     lost: Option<Arc<Document>>,
     /// The newest view that it remembers apart from the document; it may lag behind.
@@ -45,6 +47,8 @@ pub(crate) struct Registry {
     /// What members have said since.
     statements: Statements,
     observed: Observed,
+    /// A bug: its swaps compare only the view's number.
+    pub(crate) compares_little: bool,
     /// Documents that were replaced, and when; the newest last.
     replaced: VecDeque<(u64, Arc<Document>)>,
     rng: Rng,
@@ -64,11 +68,13 @@ impl Registry {
             slow: 0,
             lossy: 0,
             missing: 0,
-            cut_off: [0; MAX_NODES],
+            cut_off: vec![0; MAX_NODES],
+            stale: 0,
             lost: None,
             mark: ViewNumber::NONE,
             statements: Statements::default(),
             observed: Observed::default(),
+            compares_little: false,
             replaced: VecDeque::new(),
             rng,
         }
@@ -118,7 +124,8 @@ impl Registry {
             self.document = Some(lost);
         }
         (self.away, self.slow, self.lossy, self.missing) = (0, 0, 0, 0);
-        self.cut_off = [0; MAX_NODES];
+        self.stale = 0;
+        self.cut_off.fill(0);
     }
 
     /// The way of a call that `node` makes now.
@@ -147,6 +154,13 @@ impl Registry {
         Way { there: Some(latency), fate: Fate::Comes, gives_up: 0 }
     }
 
+    /// What a replica answers that has not seen the last changes.
+    fn from_before(&mut self, now: u64) -> Option<Arc<Document>> {
+        let behind = self.rng.between(0, 3 * SEC);
+        let then = self.replaced.iter().find(|(replaced, _)| replaced + behind > now);
+        then.map(|(_, document)| Arc::clone(document)).or_else(|| self.document.clone())
+    }
+
     /// How long an answer takes back.
     pub(crate) fn back(&mut self) -> u64 {
         if self.slow > 0 { self.rng.between(50 * MS, 1500 * MS) } else { self.rng.between(300 * US, 5 * MS) }
@@ -164,6 +178,9 @@ impl Registry {
             return (answer, false);
         }
         match request {
+            RegistryCall::Read if self.stale > 0 && self.rng.percent(50) => {
+                (RegistryAnswer::Document(self.from_before(now)), false)
+            }
             RegistryCall::Read => (RegistryAnswer::Document(self.document.clone()), false),
             RegistryCall::Create(_) if self.lost.is_some() && self.document.is_none() => {
                 (RegistryAnswer::Failed, false)
@@ -173,7 +190,9 @@ impl Registry {
                 (RegistryAnswer::Swapped, true)
             }
             RegistryCall::Swap { expected, next }
-                if self.document.as_ref().is_some_and(|d| d.expected() == *expected) =>
+                if self.document.as_ref().is_some_and(|d| {
+                    d.expected() == *expected || (self.compares_little && d.view.number == expected.version.view)
+                }) =>
             {
                 let before = self.document.replace(Arc::clone(next));
                 self.replaced.extend(before.map(|document| (now, document)));

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use sidegrid_core::planted_bug::Bug;
+
 use crate::clock::Instant;
 use crate::coverage::Coverage;
 use crate::history::KeyIndex;
@@ -98,10 +100,18 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether the checkers found what leaving out `bug` may lead to: for a rule that keeps the grid going, or memory
+    /// bounded, anything; for others, only what must never happen.
+    #[must_use]
+    pub fn shows(&self, bug: Bug) -> bool {
+        let any = matches!(bug, Bug::EchoWhileWedged | Bug::NeverBeginsAgain | Bug::NoBoundOnOperations);
+        self.is_unsafe() || (any && self.failure.is_some())
+    }
+
     /// Whether something happened that must never happen, as against something that did not happen in time.
     #[must_use]
     pub fn is_unsafe(&self) -> bool {
-        self.checker.is_some_and(|checker| !matches!(checker, "convergence" | "bounds" | "panic"))
+        self.checker.is_some_and(|checker| !matches!(checker, "convergence" | "bounds" | "panic" | "standing fault"))
     }
 }
 
@@ -109,7 +119,8 @@ impl Report {
 pub(crate) fn replay_command(making: Making) -> String {
     let bug = making.aim.map_or_else(String::new, |bug| format!(" --bug {bug:?}"));
     let planted = if making.aim.is_some() && !making.planted { " --without" } else { "" };
-    format!("cargo run --profile fast -p sidegrid-sim -- replay --seed {}{bug}{planted} --trace", making.seed)
+    let standing = making.standing.map_or_else(String::new, |fault| format!(" --standing {fault:?}"));
+    format!("cargo run --profile fast -p sidegrid-sim -- replay --seed {}{bug}{planted}{standing} --trace", making.seed)
 }
 
 impl World {

@@ -11,6 +11,7 @@ use sidegrid_core::planted_bug::Bug;
 
 use crate::coverage::Coverage;
 use crate::report::{Report, Statistics, replay_command};
+use crate::standing::StandingFault;
 use crate::trace::{Selection, Trace};
 pub use crate::world::Making;
 use crate::world::World;
@@ -19,13 +20,21 @@ impl Making {
     /// An ordinary run.
     #[must_use]
     pub fn plain(seed: u64) -> Making {
-        Making { seed, aim: None, planted: false }
+        Making { seed, ..Making::default() }
+    }
+
+    /// A run in which a fault stands, and those that it does not concern must be served meanwhile.
+    #[must_use]
+    pub fn standing(seed: u64, fault: StandingFault) -> Making {
+        Making { seed, standing: Some(fault), ..Making::default() }
     }
 
     /// A run that seeks the schedules of a rule, with that rule left out or kept.
     #[must_use]
     pub fn aimed(seed: u64, rule: Bug, left_out: bool) -> Making {
-        Making { seed, aim: Some(rule), planted: left_out }
+        // What keeps a grid going while a core hangs shows only while it hangs.
+        let standing = (rule == Bug::EchoWhileWedged).then_some(StandingFault::CoreWedged);
+        Making { seed, aim: Some(rule), planted: left_out, standing }
     }
 }
 
@@ -155,7 +164,7 @@ pub fn catch_bug(bug: Bug, first: u64, most: u64, jobs: usize) -> Option<Caught>
                     }
                     let report = run_seed(Making::aimed(seed, bug, true));
                     // Only what goes wrong for want of the rule counts.
-                    if report.is_unsafe() && run_seed(Making::aimed(seed, bug, false)).failure.is_none() {
+                    if report.shows(bug) && run_seed(Making::aimed(seed, bug, false)).failure.is_none() {
                         let mut caught = caught.lock().unwrap_or_else(PoisonError::into_inner);
                         if caught.as_ref().is_none_or(|c| c.seed > seed) {
                             *caught = Some(report);
@@ -173,6 +182,12 @@ pub fn catch_bug(bug: Bug, first: u64, most: u64, jobs: usize) -> Option<Caught>
 #[must_use]
 pub fn bug_named(name: &str) -> Option<Bug> {
     Bug::ALL.into_iter().find(|bug| format!("{bug:?}").eq_ignore_ascii_case(name))
+}
+
+/// The standing fault of this name.
+#[must_use]
+pub fn standing_fault_named(name: &str) -> Option<StandingFault> {
+    StandingFault::ALL.into_iter().find(|fault| format!("{fault:?}").eq_ignore_ascii_case(name))
 }
 
 /// Real time, for the report of how fast seeds run; no run sees it.

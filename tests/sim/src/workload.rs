@@ -175,7 +175,7 @@ impl World {
         let record = &self.history.operations[operation];
         // Nothing may still be under way when the run ends.
         let patience = if record.last || self.healed { patience.min(2000) } else { patience };
-        let kind = kind_of(&record.asked);
+        let kind = kind_of(&record.asked, self.profile.value_bytes);
         let idempotency =
             record.repeatable.then(|| op::Idempotency::new(0x5eed_0000_u128 + operation as u128, &kind, None));
         let asked = op::Operation { cache: CacheId(record.key.cache), key: key_name(record.key), kind, idempotency };
@@ -305,11 +305,11 @@ fn condition_of(when: When) -> Condition {
     }
 }
 
-fn kind_of(asked: &Asked) -> OperationKind {
+fn kind_of(asked: &Asked, value_bytes: usize) -> OperationKind {
     match asked {
         Asked::Get => OperationKind::Get,
         Asked::Put { value, ttl, when, previous } => OperationKind::Put {
-            value: Bytes::from(text_of(*value)),
+            value: Bytes::from(text_of(*value, value_bytes)),
             content_type: None,
             ttl: *ttl,
             condition: condition_of(*when),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use sidegrid_core::document::{Agreed, AgreedCache, HASH_RULE, Timing};
+use sidegrid_core::document::{Agreed, AgreedCache, HASH_RULE};
 use sidegrid_core::event::{Effect, Effects, Event};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::planted_bug::{Bug, Bugs};
@@ -21,6 +21,7 @@ use crate::queue::{Queue, What};
 use crate::registry::Registry;
 use crate::report::{Statistics, Violation};
 use crate::rng::Rng;
+use crate::standing::StandingFault;
 use crate::trace::Trace;
 use crate::workload::App;
 
@@ -36,6 +37,8 @@ pub struct Making {
     pub(crate) aim: Option<Bug>,
     /// Whether that rule is left out.
     pub(crate) planted: bool,
+    /// The fault that stands, in a run about one.
+    pub(crate) standing: Option<StandingFault>,
 }
 
 /// Everything there is.
@@ -66,6 +69,8 @@ pub(crate) struct World {
     pub(crate) healed: bool,
     /// Faults that wait for the next view, and how long after it they begin.
     pub(crate) armed: Vec<(InjectedFault, u64)>,
+    /// Faults that wait for a leaver to stop.
+    pub(crate) armed_by_stop: Vec<InjectedFault>,
     /// When something was last done to the links of all.
     pub(crate) last_common_fault: Instant,
     effects: Effects,
@@ -75,7 +80,7 @@ impl World {
     /// The world of a seed at its beginning.
     pub(crate) fn new(making: Making, trace: Option<Trace>) -> World {
         let seed = making.seed;
-        let profile = Profile::of(seed, making.aim);
+        let profile = making.standing.map_or_else(|| Profile::of(seed, making.aim), |s| s.profile(seed));
         let mut rng = Rng::new(seed, 1);
         let nodes: Vec<Node> = (0..profile.nodes()).map(|index| make_node(index, &profile, &mut rng)).collect();
         let keys = profile.caches.len() * profile.keys;
@@ -85,7 +90,7 @@ impl World {
             making,
             now: 0,
             queue: Queue::default(),
-            network: Network::new(profile.quality, Rng::new(seed, 2)),
+            network: Network::new(profile.quality, profile.capacity, Rng::new(seed, 2)),
             registry: Registry::new(Rng::new(seed, 3)),
             apps,
             history: History::default(),
@@ -101,12 +106,14 @@ impl World {
             lost: Vec::new(),
             healed: false,
             armed: Vec::new(),
+            armed_by_stop: Vec::new(),
             last_common_fault: 0,
             effects: Vec::new(),
             nodes,
             rng,
             profile,
         };
+        world.registry.compares_little = making.planted && making.aim == Some(Bug::SwapComparesLittle);
         world.schedule_all();
         world
     }
@@ -117,7 +124,9 @@ impl World {
         for node in 0..self.nodes.len() {
             let spare = (self.profile.members..self.profile.members + self.profile.spares).contains(&node);
             if !spare {
-                let at = self.rng.between(0, 60) * MS;
+                // In a run about a standing fault the order of joining is the nodes' order.
+                let turn = self.profile.standing.as_ref().map_or(0, |s| node as u64 * s.start_gap);
+                let at = turn + self.rng.between(0, 60) * MS;
                 self.queue.push(at, What::Start { node, formerly: None });
             }
         }
@@ -334,11 +343,14 @@ fn agreed(profile: &Profile) -> Agreed {
         segments: profile.segments,
         hash: HASH_RULE.into(),
         caches: caches.map(|(i, r)| AgreedCache { name: format!("c{i}"), replicas: *r }).collect(),
-        timing: Timing::default(),
+        timing: profile.timing,
     }
 }
 
 fn limits(profile: &Profile) -> Limits {
+    if profile.value_bytes > 0 {
+        return Limits::default();
+    }
     let ordinary = Limits {
         operations_in_flight: 256,
         pending_writes_per_group: 64,

@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use crate::member::Locality;
 use crate::message::Message;
 use crate::operation::{Answer, Applied, Operation, OperationId, Refusal, RefusalReason};
+use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Storage};
 use crate::time::Time;
@@ -118,7 +119,8 @@ impl Origin {
         };
         let window = self.next_sequence.saturating_sub(self.over_below());
         let most = cx.limits.operations_in_flight;
-        if self.operations.len() >= most || window >= 4 * most as u64 {
+        let full = self.operations.len() >= most || window >= 4 * most as u64;
+        if full && !cx.bug(Bug::NoBoundOnOperations) {
             refuse(cx, ticket, RefusalReason::Overloaded, Applied::No);
             return;
         }
@@ -284,7 +286,8 @@ impl Origin {
                 self.attempt(cx, data, here, sequence);
                 continue;
             }
-            let applied = if outgoing.open.is_empty() { Applied::No } else { Applied::Unknown };
+            let sure = outgoing.open.is_empty() || cx.bug(Bug::RefusedMeansNo);
+            let applied = if sure { Applied::No } else { Applied::Unknown };
             let (ticket, reason) = (outgoing.ticket, outgoing.last_refusal);
             self.finish(sequence);
             refuse(cx, ticket, reason, applied);

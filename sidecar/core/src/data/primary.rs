@@ -53,6 +53,7 @@ impl<S: Storage> Data<S> {
             ResultLookup::Pending(counter, outcome) => self.join_waiters(group, counter, asker, outcome),
             ResultLookup::Applied(outcome) | ResultLookup::Decided(outcome) => self.release(cx, group, asker, outcome),
             ResultLookup::Refused => self.refuse(cx, None, asker, RefusalReason::Rebalancing),
+            ResultLookup::Over if cx.bug(Bug::StragglersApplied) => self.admit_write(cx, group, asker, &key, operation),
             ResultLookup::Over => self.refuse(cx, None, asker, RefusalReason::UnknownOperation),
             ResultLookup::Mismatch => self.refuse(cx, None, asker, RefusalReason::IdempotencyMismatch),
             ResultLookup::Forgotten => {
@@ -150,6 +151,9 @@ impl<S: Storage> Data<S> {
             (Some(entry), None) if entry.is_expired(cx.now) => {
                 if let Some(reason) = self.cannot_order(cx, group) {
                     return self.refuse(cx, None, asker, reason);
+                }
+                if cx.bug(Bug::ExpiredIsAbsent) {
+                    return self.answer(cx, asker, Outcome::Absent);
                 }
                 self.order(cx, group, key, None, None, Waiter::Tell(asker, Outcome::Absent));
                 self.removed(cx, key, true);
@@ -523,7 +527,9 @@ impl<S: Storage> Data<S> {
         let record = self.store.peek(group, &removal.key);
         let same = record.is_some_and(|r| r.version == removal.version && r.entry.is_some());
         let removes = serves && !dirty && same;
-        if removes {
+        if removes && cx.bug(Bug::RemovalsNotOrdered) {
+            self.apply(group, &removal.key, removal.version, None);
+        } else if removes {
             self.order_waited(cx, group, &removal.key, None, None, SmallVec::new());
             self.removed(cx, &removal.key, expired);
         }

@@ -32,6 +32,9 @@ impl<S: Storage> Data<S> {
         let mut replicas: SmallVec<[MemberId; 4]> = others(&view.owners(group)).into_iter().collect();
         replicas.extend(view.incoming(group).iter().map(|(id, _)| *id));
         let phase = Phase::Collecting { awaited, newest: BTreeMap::new(), results: BTreeMap::new() };
+        if cx.bug(Bug::CountersBeginAgain) {
+            self.groups[index].counter = self.groups[index].stable.counter;
+        }
         let mut primary = Primary::new(replicas, dropped, phase);
         primary.waits_since = Some(cx.now);
         primary.asks.begin(cx.now);
@@ -126,7 +129,7 @@ impl<S: Storage> Data<S> {
         let g = &mut self.groups[group.index()];
         let stable = g.stable.counter;
         let Some(primary) = g.primary_mut() else { return };
-        let dropped = !primary.dropped.is_empty();
+        let dropped = !primary.dropped.is_empty() && !cx.bug(Bug::OldPrimaryNotAwaited);
         let Phase::Collecting { awaited, newest, results } = &mut primary.phase else { return };
         if !awaited.is_empty() || dropped {
             return;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Data;
 use crate::ids::{CacheId, GroupId, MemberId};
 use crate::message::{Eviction, Message};
+use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Fullness, Removal, Storage};
 use crate::time::Time;
@@ -131,6 +132,9 @@ impl<S: Storage> Data<S> {
             match view.primary(victim.group) {
                 Some(primary) if primary == cx.me => {
                     self.remove_in_order(cx, &victim, false);
+                }
+                Some(_) if cx.bug(Bug::EvictsByItself) => {
+                    self.apply(victim.group, &victim.key, victim.version, None);
                 }
                 Some(primary) => self.upkeep.elsewhere.entry(primary).or_default().push(Eviction {
                     group: victim.group,

@@ -76,8 +76,11 @@ impl Exclusion {
 impl Membership {
     /// Starts, goes on with or gives up an exclusion, as suspicions call for.
     pub(super) fn tick_exclusion(&mut self, cx: &mut StepContext<'_>) {
-        let proposes = self.coordinator(cx.now) == Some(cx.me);
-        let wanted = if proposes { self.links.chosen().clone() } else { BTreeSet::new() };
+        let proposes = self.coordinator(cx.now) == Some(cx.me) || cx.bug(Bug::EveryoneProposes);
+        let mut wanted = if proposes { self.links.chosen().clone() } else { BTreeSet::new() };
+        if cx.bug(Bug::EveryoneProposes) {
+            wanted.remove(&cx.me);
+        }
         assert!(!wanted.contains(&cx.me), "nobody proposes its own exclusion");
         let idle = matches!(self.task, Task::Idle);
         if idle && wanted.is_empty() {
@@ -117,6 +120,11 @@ impl Membership {
             sent: None,
         };
         self.task = Task::Exclude(Box::new(exclusion));
+        if cx.bug(Bug::RegistryNotRead)
+            && let Some(known) = self.document.clone()
+        {
+            return self.on_exclusion_read(cx, known);
+        }
         self.begin_call(cx, RegistryCall::Read);
     }
 
@@ -188,7 +196,8 @@ impl Membership {
         promises: &[(MemberId, Duration)],
     ) {
         let Task::Exclude(exclusion) = &mut self.task else { return };
-        if exclusion.stage != Stage::Voting || exclusion.version() != Some(version) || exclusion.round != round {
+        let other = exclusion.version() != Some(version) || exclusion.round != round;
+        if exclusion.stage != Stage::Voting || (other && !cx.bug(Bug::VotesOfAnyRound)) {
             return;
         }
         // A repeated answer counts from when it came: never earlier than what it says.
@@ -220,7 +229,8 @@ impl Membership {
         let Task::Exclude(exclusion) = &self.task else { return };
         let Some(document) = exclusion.document.clone() else { return };
         let voters = self.voters(&exclusion.suspects);
-        if exclusion.stage != Stage::Voting || !voters.iter().all(|v| exclusion.votes.contains_key(v)) {
+        let all = voters.iter().all(|v| exclusion.votes.contains_key(v)) || cx.bug(Bug::VotesNotAwaited);
+        if exclusion.stage != Stage::Voting || !all {
             return;
         }
         let needs_dead = match self.judge(&document, &exclusion.suspects) {
@@ -233,7 +243,8 @@ impl Membership {
         };
         let promises = exclusion.votes.values().flatten();
         let given = promises.filter(|(suspect, _)| !self.dead.contains_key(suspect)).map(|(_, until)| *until);
-        let proofs = needs_dead.iter().filter_map(|d| Some(self.dead.get(d)?.learned + self.timing.promise()));
+        let waited = needs_dead.iter().filter(|_| !cx.bug(Bug::ProofEndsPromises));
+        let proofs = waited.filter_map(|d| Some(self.dead.get(d)?.learned + self.timing.promise()));
         let until = given.chain(proofs).max().unwrap_or(Time::ZERO);
         if until > cx.now && !cx.bug(Bug::PromisesNotWaited) {
             return;
@@ -293,7 +304,7 @@ impl Membership {
     pub(super) fn exclusion_unanswered(&mut self, cx: &mut StepContext<'_>) {
         self.registry.retry_at = cx.now + Duration::from_millis(100);
         let Task::Exclude(exclusion) = &mut self.task else { return };
-        if exclusion.sent.is_some() {
+        if exclusion.sent.is_some() && !cx.bug(Bug::LostAnswerIsNo) {
             exclusion.stage = Stage::Resolving;
         } else {
             self.task = Task::Idle;

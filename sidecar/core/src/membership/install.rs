@@ -8,6 +8,7 @@ use super::{Decided, Membership, Task};
 use crate::event::{Effect, Notice};
 use crate::ids::{MemberId, ViewNumber};
 use crate::message::Message;
+use crate::planted_bug::Bug;
 use crate::snapshot::Participation;
 use crate::step_context::StepContext;
 use crate::time::Time;
@@ -52,7 +53,9 @@ impl Membership {
         if self.participation != Participation::Superseded {
             self.tell(cx, before.as_deref(), &view, decided.own);
             self.tell_peers(cx);
-            cx.effects.push(Effect::PingNow);
+            if !cx.bug(Bug::NoPingAtInstall) {
+                cx.effects.push(Effect::PingNow);
+            }
         }
     }
 
@@ -80,7 +83,7 @@ impl Membership {
     fn confirm_later(&mut self, cx: &mut StepContext<'_>) {
         let past = ViewNumber(cx.view.0.saturating_sub(1));
         let at = self.lease.last_promise();
-        if at <= cx.now && self.confirming.is_empty() {
+        if (at <= cx.now && self.confirming.is_empty()) || cx.bug(Bug::ConfirmedAtOnce) {
             self.confirmed_past = past.max(self.confirmed_past);
         } else {
             let at = self.confirming.back().map_or(at, |(_, last)| at.max(*last));

@@ -11,6 +11,7 @@ use crate::ids::{MemberId, ViewNumber};
 use crate::member::Member;
 use crate::message::{KeptCopies, Message};
 use crate::placement;
+use crate::planted_bug::Bug;
 use crate::sealing::{self, Verdict};
 use crate::snapshot::Participation;
 use crate::step_context::StepContext;
@@ -159,7 +160,7 @@ impl Membership {
         };
         let promise = self.timing.promise();
         let aged = |id: &MemberId| self.dead.get(id).is_some_and(|d| cx.now.since(d.learned) >= promise);
-        if !needs_dead.iter().all(aged) {
+        if !needs_dead.iter().all(aged) || cx.bug(Bug::NeverBeginsAgain) {
             return false;
         }
         let number = document.view.number.next();

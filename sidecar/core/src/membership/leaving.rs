@@ -7,6 +7,7 @@ use crate::document::Proof;
 use crate::event::Effect;
 use crate::ids::{MemberId, ViewNumber};
 use crate::message::Message;
+use crate::planted_bug::Bug;
 use crate::snapshot::Participation;
 use crate::step_context::StepContext;
 use crate::time::Time;
@@ -147,7 +148,7 @@ impl Membership {
         let everyone = view.ids().all(|id| self.leaving.contains_key(&id));
         view.contains(leaver)
             && !self.stopped.contains(&leaver)
-            && !others_stopped
+            && (!others_stopped || self.setup.bugs.has(Bug::LeaversStopTogether))
             && (everyone || owns_nothing(view, leaver))
     }
 
@@ -163,9 +164,11 @@ impl Membership {
     fn stop(&mut self, cx: &mut StepContext<'_>) {
         let Some(drain) = self.drain.as_mut().filter(|d| d.stopped.is_none()) else { return };
         // Stopped first: until then the other thread could still promise.
-        self.lease.stop();
+        if !cx.bug(Bug::LeaverGoesOn) {
+            self.lease.stop();
+        }
         drain.stopped = Some(cx.now);
-        drain.released_at = self.lease.last_promise().max(cx.now);
+        drain.released_at = if cx.bug(Bug::ReleasedAtOnce) { cx.now } else { self.lease.last_promise().max(cx.now) };
         drain.asked_at = Time::ZERO;
         self.stopped.insert(cx.me);
         self.tick_leaving(cx);

@@ -10,6 +10,7 @@ use crate::event::RegistryCall;
 use crate::ids::MemberId;
 use crate::member::Member;
 use crate::placement::{self, Change};
+use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
 
 /// Promotions of single groups wait this long for others, so that one swap serves many.
@@ -97,10 +98,12 @@ impl Membership {
     /// at most (C-2).
     fn ready_joiners(&self, cx: &StepContext<'_>, most: usize) -> Vec<Member> {
         let Some(view) = &self.view else { return Vec::new() };
+        let most = if cx.bug(Bug::AnyNumberJoins) { usize::MAX } else { most };
         let concerned: Vec<MemberId> = view.ids().filter(|id| !self.stopped.contains(id)).collect();
         let ready = self.joiners.values().filter(|j| {
             cx.now.since(j.heard) < Duration::from_secs(2)
-                && concerned.iter().all(|m| j.reached_by.contains(m) && j.reached.contains(m))
+                && (concerned.iter().all(|m| j.reached_by.contains(m) && j.reached.contains(m))
+                    || cx.bug(Bug::JoinersNotReached))
         });
         ready.map(|j| j.member.clone()).take(most).collect()
     }

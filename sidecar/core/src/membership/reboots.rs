@@ -9,6 +9,7 @@ use crate::event::Notice;
 use crate::ids::MemberId;
 use crate::member::{EndEvidence, Member, PlatformIdentity};
 use crate::message::Message;
+use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
 use crate::time::Time;
 
@@ -49,7 +50,12 @@ impl Membership {
     pub(super) fn take_evidence(&mut self, cx: &mut StepContext<'_>, joiner: &Member) -> bool {
         let Some(view) = self.view.clone() else { return true };
         let departed = self.document.iter().flat_map(|d| &d.departed);
-        let shown = |m: &Member| Some((m.id, joiner.shows_end_of(m)?));
+        let shown = |m: &Member| match joiner.shows_end_of(m) {
+            None if cx.bug(Bug::LocksIgnored) && m.incarnation < joiner.incarnation => {
+                Some((m.id, EndEvidence::Certain))
+            }
+            evidence => Some((m.id, evidence?)),
+        };
         let ended: Vec<_> = view.members.iter().chain(departed).filter_map(shown).collect();
         let mut admitted = true;
         for (old, evidence) in ended {

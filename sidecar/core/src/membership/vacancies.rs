@@ -9,6 +9,7 @@ use crate::event::Notice;
 use crate::ids::{GroupId, MemberId};
 use crate::member::Member;
 use crate::message::KeptCopies;
+use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
 use crate::time::Time;
 use crate::view::View;
@@ -114,7 +115,8 @@ impl Membership {
             let all_dead = owners.iter().all(|o| self.dead.contains_key(o));
             // While the registry was behind, an owner may have kept to an older view and could not come back (G-4).
             let since = self.vacancies.since.get(&group).copied().unwrap_or(now).max(self.registry.seen_behind);
-            if all_dead && !claimed || now.since(since) >= self.timing.orphan_wait {
+            let waited = now.since(since) >= self.timing.orphan_wait || self.setup.bugs.has(Bug::LastCopiesNotAwaited);
+            if all_dead && !claimed || waited {
                 refills.insert(group, None);
             }
         }

@@ -1,173 +1,266 @@
 //! Targets: which members should hold each group, near the present copies, spread over topology, evenly loaded.
-
-use std::collections::BTreeMap;
+//!
+//! Work is linear in copies, times the members for each copy that has to move: a coordinator plans within one step, and
+//! a step that takes long delays everything else (L-4).
 
 use smallvec::SmallVec;
 
-use super::Held;
-use crate::member::Member;
+use super::topology::{Spread, Taken, Topology};
+use super::{COSTS, Copies};
 use crate::view::MemberIndex;
 
-type Set = SmallVec<[MemberIndex; 4]>;
+pub(super) type Set = SmallVec<[MemberIndex; 4]>;
+
+/// Rounds of levelling. One nearly always does, the next finds nothing more; bounded since each looks at every copy.
+const ROUNDS: usize = 4;
 
 /// For each group, the members that should hold it: `count` of them, or all eligible ones if there are fewer.
-pub(super) fn targets(members: &[Member], eligible: &[MemberIndex], count: usize, held: &[Held]) -> Vec<Set> {
+pub(super) fn targets(topology: &Topology, eligible: &[MemberIndex], count: usize, copies: &[Copies]) -> Vec<Set> {
     let count = count.min(eligible.len()).max(1);
-    let load = eligible.iter().map(|&i| (i, 0)).collect();
-    let mut balance = Balance { places: places(members), eligible, load };
-    let mut targets: Vec<Set> = Vec::with_capacity(held.len());
-    for held in held {
-        let target = balance.keep(held, count);
-        for member in &target {
-            *balance.load.entry(*member).or_default() += 1;
-        }
-        targets.push(target);
-    }
-    for target in &mut targets {
+    let mut balance = Balance::new(topology, eligible, count);
+    let mut targets: Vec<Set> = copies.iter().map(|copies| balance.keep(copies, count)).collect();
+    for (target, copies) in targets.iter_mut().zip(copies) {
+        balance.hold(target);
         balance.fill(target, count);
+        balance.widen(target, copies);
+        balance.let_go(target);
     }
-    for target in &mut targets {
-        balance.spread(target);
-    }
-    balance.even(&mut targets, held);
+    balance.level(&mut targets, copies);
     targets
 }
 
-/// Site, rack and machine of each member as small numbers; equal numbers, equal places.
-fn places(members: &[Member]) -> Vec<[usize; 3]> {
-    let first_like = |at: usize, nearness: u8| {
-        let here = &members[at].locality;
-        members.iter().position(|m| m.locality.nearness(here) >= nearness).unwrap_or(at)
-    };
-    (0..members.len()).map(|at| [first_like(at, 1), first_like(at, 2), first_like(at, 3)]).collect()
-}
-
 struct Balance<'a> {
-    places: Vec<[usize; 3]>,
     eligible: &'a [MemberIndex],
-    load: BTreeMap<MemberIndex, usize>,
+    /// The same, by index.
+    may: Vec<bool>,
+    /// Targets that each member is in, by index.
+    load: Vec<usize>,
+    /// Places of the group at hand.
+    taken: Taken<'a>,
+    /// What no group can exceed.
+    widest: Spread,
 }
 
-/// Distinct sites, racks and machines, in order of preference: more is better.
-type Spread = [usize; 3];
-
-impl Balance<'_> {
-    fn spread_of(&self, set: &[MemberIndex]) -> Spread {
-        let distinct = |level: usize| {
-            let place = |i: &MemberIndex| self.places[usize::from(*i)][level];
-            (0..set.len()).filter(|&at| !set[..at].iter().any(|other| place(other) == place(&set[at]))).count()
-        };
-        [distinct(0), distinct(1), distinct(2)]
+impl<'a> Balance<'a> {
+    fn new(topology: &'a Topology, eligible: &'a [MemberIndex], count: usize) -> Self {
+        let size = eligible.iter().max().map_or(0, |&most| usize::from(most) + 1);
+        let mut may = vec![false; size];
+        eligible.iter().for_each(|&i| may[usize::from(i)] = true);
+        let widest = topology.widest(eligible, count);
+        Balance { eligible, may, load: vec![0; size], taken: Taken::new(topology), widest }
     }
 
-    /// Present copies first: those being filled (a move that was decided goes on), then owners.
-    fn keep(&self, held: &Held, count: usize) -> Set {
-        let mut target = Set::new();
-        let may = |i: &MemberIndex| self.eligible.contains(i);
-        target.extend(held.incoming.iter().map(|x| x.member).filter(may).take(count));
+    fn load(&self, member: MemberIndex) -> usize {
+        self.load[usize::from(member)]
+    }
+
+    fn may(&self, member: MemberIndex) -> bool {
+        self.may.get(usize::from(member)).copied().unwrap_or(false)
+    }
+
+    fn hold(&mut self, set: &[MemberIndex]) {
+        set.iter().for_each(|&i| self.taken.add(i));
+    }
+
+    fn let_go(&mut self, set: &[MemberIndex]) {
+        set.iter().for_each(|&i| self.taken.remove(i));
+    }
+
+    /// Present copies first: those being filled or just complete (a move that was decided goes on), then owners.
+    fn keep(&mut self, copies: &Copies, count: usize) -> Set {
+        let (before, completed) = copies.owners.split_at(copies.owners.len() - copies.completed);
+        let decided = copies.incoming.iter().map(|x| x.member).chain(completed.iter().copied());
+        let mut target: Set = decided.filter(|&i| self.may(i)).take(count).collect();
+        let mut owners: Set = before.iter().copied().filter(|&o| self.may(o) && !target.contains(&o)).collect();
+        if target.len() + owners.len() <= count {
+            target.append(&mut owners);
+        } else {
+            self.keep_some(copies, &mut target, &mut owners, count);
+        }
+        target.iter().for_each(|&i| self.load[usize::from(i)] += 1);
+        target
+    }
+
+    /// Of more copies than are needed, those that are spread widest and least loaded.
+    fn keep_some(&mut self, copies: &Copies, target: &mut Set, owners: &mut Set, count: usize) {
+        self.hold(target);
         while target.len() < count {
-            let free = held.owners.iter().copied().filter(|o| may(o) && !target.contains(o));
-            let best = free.max_by_key(|&o| {
-                let with: Set = target.iter().copied().chain([o]).collect();
-                let first = held.owners.first() == Some(&o);
-                (self.spread_of(&with), usize::MAX - self.load[&o], first)
+            let first = copies.owners.first().copied();
+            let best = (0..owners.len()).max_by_key(|&at| {
+                let owner = owners[at];
+                (self.taken.gain(owner), usize::MAX - self.load(owner), first == Some(owner))
             });
-            let Some(best) = best else { break };
+            let Some(best) = best.map(|at| owners.swap_remove(at)) else { break };
+            self.taken.add(best);
             target.push(best);
         }
-        target
+        self.let_go(target);
     }
 
     fn fill(&mut self, target: &mut Set, count: usize) {
         while target.len() < count {
-            let free = self.eligible.iter().copied().filter(|i| !target.contains(i));
-            let best = free.min_by_key(|&i| {
-                let with: Set = target.iter().copied().chain([i]).collect();
-                (std::cmp::Reverse(self.spread_of(&with)), self.load[&i], i)
-            });
-            let Some(best) = best else { break };
-            *self.load.entry(best).or_default() += 1;
-            target.push(best);
+            let Some(best) = self.widest_addition(target) else { break };
+            self.put(target, best);
         }
     }
 
-    /// Replaces one copy where that spreads the group wider.
-    fn spread(&mut self, target: &mut Set) {
-        loop {
-            let now = self.spread_of(target);
-            let mut best: Option<(Spread, usize, usize, MemberIndex)> = None;
-            for at in 0..target.len() {
-                for &candidate in self.eligible.iter().filter(|c| !target.contains(c)) {
-                    let mut with = target.clone();
-                    with[at] = candidate;
-                    let spread = self.spread_of(&with);
-                    let load = usize::MAX - self.load[&candidate];
-                    if spread > now && best.is_none_or(|(s, l, ..)| (spread, load) > (s, l)) {
-                        best = Some((spread, load, at, candidate));
-                    }
-                }
-            }
-            let Some((_, _, at, candidate)) = best else { return };
-            *self.load.entry(target[at]).or_default() -= 1;
-            *self.load.entry(candidate).or_default() += 1;
-            target[at] = candidate;
-        }
+    /// Who is not in the set and spreads it widest; of these, the least loaded.
+    fn widest_addition(&self, target: &Set) -> Option<MemberIndex> {
+        let free = self.eligible.iter().copied().filter(|i| !target.contains(i));
+        free.min_by_key(|&i| (usize::MAX - self.taken.gain(i), self.load(i), i))
     }
 
-    /// Moves groups from the most to the least loaded while that keeps their spread.
-    fn even(&mut self, targets: &mut [Set], held: &[Held]) {
-        let bound = targets.len() * self.eligible.len();
-        for _ in 0..bound {
-            if !self.move_one(targets, held) {
+    fn put(&mut self, target: &mut Set, member: MemberIndex) {
+        self.load[usize::from(member)] += 1;
+        self.taken.add(member);
+        target.push(member);
+    }
+
+    /// Replaces copies while that spreads the group wider. While it is not at its widest some copy shares a place that
+    /// another one could take alone, so each replacement widens.
+    fn widen(&mut self, target: &mut Set, copies: &Copies) {
+        while self.taken.spread() < self.widest {
+            let before = self.taken.spread();
+            let spare =
+                target.iter().copied().enumerate().min_by_key(|&(_, i)| {
+                    (self.taken.loss(i), copies.cost_of_moving_from(i), usize::MAX - self.load(i))
+                });
+            let Some((at, from)) = spare else { return };
+            self.taken.remove(from);
+            self.load[usize::from(from)] -= 1;
+            target.swap_remove(at);
+            let to = self.widest_addition(target).unwrap_or(from);
+            self.put(target, to);
+            if self.taken.spread() <= before {
                 return;
             }
         }
     }
 
-    fn move_one(&mut self, targets: &mut [Set], held: &[Held]) -> bool {
-        let mut by_load: Vec<(usize, MemberIndex)> = self.load.iter().map(|(&i, &l)| (l, i)).collect();
-        by_load.sort_unstable();
-        for &(high, from) in by_load.iter().rev() {
-            for &(low, to) in &by_load {
-                if high <= low + 1 {
-                    break;
-                }
-                if let Some(at) = self.cheapest_move(targets, held, from, to) {
-                    let slot = targets[at].iter().position(|&i| i == from).unwrap_or(0);
-                    targets[at][slot] = to;
-                    *self.load.entry(from).or_default() -= 1;
-                    *self.load.entry(to).or_default() += 1;
-                    return true;
-                }
+    /// Moves copies from more to less loaded members, while loads differ by more than one and the spread allows it.
+    fn level(&mut self, targets: &mut [Set], copies: &[Copies]) {
+        if self.is_level() {
+            return;
+        }
+        self.reuse(targets, copies);
+        // First from above the mean to below it, which is all there is to do where topology does not interfere.
+        self.level_to_mean(targets, copies);
+        for _ in 0..ROUNDS {
+            if self.is_level() || !self.level_round(targets, copies) {
+                return;
             }
         }
-        false
     }
 
-    /// A group that `from` can give to `to` without losing spread; first one where `to` has a copy or `from` has not.
-    fn cheapest_move(&self, targets: &[Set], held: &[Held], from: MemberIndex, to: MemberIndex) -> Option<usize> {
-        let mut best: Option<(u8, usize)> = None;
-        for (at, target) in targets.iter().enumerate() {
-            if !target.contains(&from) || target.contains(&to) {
-                continue;
-            }
-            let with: Set = target.iter().map(|&i| if i == from { to } else { i }).collect();
-            if self.spread_of(&with) < self.spread_of(target) {
-                continue;
-            }
-            let has = |i| held[at].owners.contains(&i);
-            let cost = match (has(to), has(from)) {
-                (true, _) => 0,
-                (false, false) => 1,
-                (false, true) => 2 + u8::from(held[at].owners.first() == Some(&from)),
-            };
-            if cost == 0 {
-                return Some(at);
-            }
-            if best.is_none_or(|(c, _)| cost < c) {
-                best = Some((cost, at));
+    fn least_load(&self) -> usize {
+        self.eligible.iter().map(|&i| self.load(i)).min().unwrap_or(0)
+    }
+
+    fn is_level(&self) -> bool {
+        let most = self.eligible.iter().map(|&i| self.load(i)).max().unwrap_or(0);
+        most <= self.least_load() + 1
+    }
+
+    /// Moves that cost nothing: to members that hold an in-sync copy besides.
+    fn reuse(&mut self, targets: &mut [Set], copies: &[Copies]) {
+        for (target, copies) in targets.iter_mut().zip(copies) {
+            for &to in &copies.owners {
+                if !self.may(to) || target.contains(&to) {
+                    continue;
+                }
+                let fullest = target.iter().copied().max_by_key(|&i| (self.load(i), i));
+                if let Some(from) = fullest.filter(|&from| self.load(from) > self.load(to) + 1) {
+                    self.hold(target);
+                    let least = self.taken.loss(from);
+                    self.taken.remove(from);
+                    let fits = self.taken.gains(to, least);
+                    self.taken.add(from);
+                    self.let_go(target);
+                    if fits {
+                        self.replace(target, from, to);
+                    }
+                }
             }
         }
-        best.map(|(_, at)| at)
+    }
+
+    fn replace(&mut self, target: &mut Set, from: MemberIndex, to: MemberIndex) {
+        self.load[usize::from(from)] -= 1;
+        self.load[usize::from(to)] += 1;
+        if let Some(slot) = target.iter_mut().find(|i| **i == from) {
+            *slot = to;
+        }
+    }
+
+    fn level_to_mean(&mut self, targets: &mut [Set], copies: &[Copies]) {
+        let total: usize = self.eligible.iter().map(|&i| self.load(i)).sum();
+        let mean = total / self.eligible.len().max(1);
+        let mut queues = self.queues(targets, copies);
+        let mut givers: Vec<MemberIndex> = self.eligible.iter().copied().filter(|&i| self.load(i) > mean + 1).collect();
+        givers.sort_by_key(|&i| usize::MAX - self.load(i));
+        for from in givers {
+            while self.load(from) > mean + 1 {
+                let Some(group) = queues[usize::from(from)].iter_mut().find_map(Vec::pop) else { break };
+                if let Some(to) = self.taker(&targets[group], from).filter(|&to| self.load(to) <= mean) {
+                    self.replace(&mut targets[group], from, to);
+                }
+            }
+        }
+    }
+
+    /// One look at every copy: the most loaded member gives first, its cheapest copy first, to the least loaded that
+    /// may have it. So loads are levelled from the top, and nothing is moved twice. Returns whether anything moved.
+    fn level_round(&mut self, targets: &mut [Set], copies: &[Copies]) -> bool {
+        let mut queues = self.queues(targets, copies);
+        let mut moved = false;
+        let mut open: Set = self.eligible.iter().copied().collect();
+        while let Some(at) = (0..open.len()).max_by_key(|&at| (self.load(open[at]), usize::MAX - at)) {
+            let from = open[at];
+            if self.load(from) <= self.least_load() + 1 {
+                break;
+            }
+            let gave = loop {
+                let Some(group) = queues[usize::from(from)].iter_mut().find_map(Vec::pop) else { break false };
+                if let Some(to) = self.taker(&targets[group], from) {
+                    self.replace(&mut targets[group], from, to);
+                    break true;
+                }
+            };
+            moved |= gave;
+            if !gave {
+                open.swap_remove(at);
+            }
+        }
+        moved
+    }
+
+    /// For each member that may have to give, the groups that it should hold, by what it costs to move each.
+    fn queues(&self, targets: &[Set], copies: &[Copies]) -> Vec<[Vec<usize>; COSTS]> {
+        let mut queues: Vec<[Vec<usize>; COSTS]> = vec![Default::default(); self.load.len()];
+        let enough = self.least_load() + 1;
+        for (group, (target, copies)) in targets.iter().zip(copies).enumerate() {
+            for &member in target.iter().filter(|&&i| self.load(i) > enough) {
+                queues[usize::from(member)][copies.cost_of_moving_from(member)].push(group);
+            }
+        }
+        queues
+    }
+
+    /// The least loaded member that may take a copy from `from` without narrowing the group's spread.
+    fn taker(&mut self, target: &Set, from: MemberIndex) -> Option<MemberIndex> {
+        self.hold(target);
+        let least = self.taken.loss(from);
+        self.taken.remove(from);
+        let mut bound = self.load(from).saturating_sub(1);
+        let mut best = None;
+        for &to in self.eligible {
+            if self.load(to) < bound && self.taken.gains(to, least) && !target.contains(&to) {
+                bound = self.load(to);
+                best = Some(to);
+            }
+        }
+        self.taken.add(from);
+        self.let_go(target);
+        best
     }
 }

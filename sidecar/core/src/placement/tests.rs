@@ -10,6 +10,8 @@ use crate::ids::{GroupId, MemberId, ViewNumber};
 use crate::member::{Locality, Member, PlatformIdentity};
 use crate::view::{Replicas, View};
 
+mod scale;
+
 const SEGMENTS: u16 = 64;
 
 fn member(id: u64, rack: u64) -> Member {

@@ -13,4 +13,5 @@ mod retries;
 mod rules;
 mod standing_faults;
 mod vacant;
+#[allow(dead_code, reason = "shared with the planted bugs of the simulator")]
 mod world;

@@ -71,6 +71,7 @@ pub(crate) struct World {
     replicas: Vec<Replicas>,
     bounds: Bounds,
     limits: Limits,
+    bugs: Bugs,
     tickets: u64,
     started: u64,
 }
@@ -83,20 +84,25 @@ impl World {
 
     /// A cluster of `size` members that have settled, with a cache for each of `replicas`.
     pub(crate) fn with(size: u64, replicas: Vec<Replicas>) -> World {
-        World::made(size, replicas, Bounds::default(), Limits::default())
+        World::made(size, replicas, Bounds::default(), Limits::default(), Bugs::default())
     }
 
     /// The same with a bounded cache.
     pub(crate) fn bounded(size: u64, replicas: Replicas, bounds: Bounds) -> World {
-        World::made(size, vec![replicas], bounds, Limits::default())
+        World::made(size, vec![replicas], bounds, Limits::default(), Bugs::default())
     }
 
     /// The same with other limits.
     pub(crate) fn limited(size: u64, replicas: Replicas, limits: Limits) -> World {
-        World::made(size, vec![replicas], Bounds::default(), limits)
+        World::made(size, vec![replicas], Bounds::default(), limits, Bugs::default())
     }
 
-    fn made(size: u64, replicas: Vec<Replicas>, bounds: Bounds, limits: Limits) -> World {
+    /// The same, with a rule left out by every member.
+    pub(crate) fn with_bugs(size: u64, replicas: Replicas, bugs: Bugs) -> World {
+        World::made(size, vec![replicas], Bounds::default(), Limits::default(), bugs)
+    }
+
+    fn made(size: u64, replicas: Vec<Replicas>, bounds: Bounds, limits: Limits, bugs: Bugs) -> World {
         let mut world = World {
             now: Time::from_nanos(1_000_000_000),
             nodes: BTreeMap::new(),
@@ -119,6 +125,7 @@ impl World {
             replicas,
             bounds,
             limits,
+            bugs,
             tickets: 0,
             started: 0,
         };
@@ -184,7 +191,7 @@ impl World {
             formerly,
             limits: self.limits,
             seed: id,
-            bugs: Bugs::default(),
+            bugs: self.bugs,
         }
     }
 
