@@ -3,13 +3,15 @@
 use sidegrid_config::{RegistryKind, Settings};
 use sidegrid_net::Clock;
 
+use crate::EXIT_CANT_START;
+use crate::allocator;
 use crate::bound::Bound;
 use crate::member::{self, Member};
-use crate::{EXIT_CANT_START, say};
 
 /// Runs until it is interrupted; gives the exit code. Caches that need a cluster get one of this member alone, whose
 /// registry lives in a folder that is removed at the end.
 pub(crate) fn run(mut settings: Settings) -> u8 {
+    allocator::set_for_this_process();
     let clock = Clock::boottime();
     let began = clock.now();
     let folder = match tempfile::Builder::new().prefix("sidegrid-dev-").tempdir() {
@@ -43,8 +45,8 @@ fn greet(settings: &Settings, bound: &Bound) {
     let entry = format!("http://{address}/v1/caches/{cache}/entries/hello");
     let lines = format!(
         "sidegrid dev: caches on http://{address}, nothing is kept. Try:\n\n  \
-         curl -X PUT --data world '{entry}?ttl=5m'\n  curl -i '{entry}'\n  curl http://{address}/v1/caches\n"
+         curl -X PUT --data world '{entry}?ttl=5m'\n  curl -i '{entry}'\n  curl http://{address}/v1/caches\n\n"
     );
-    // A closed standard output is no reason not to serve.
-    let _unheard = say(&lines);
+    // Whether anybody reads it is no condition of service.
+    sidegrid_log::print(&lines);
 }

@@ -38,6 +38,8 @@ pub struct Settings {
     pub presets: Vec<String>,
     /// What is measured beyond the usual.
     pub metrics: Metrics,
+    /// What the process works with.
+    pub runtime: Runtime,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// What is logged and how.
@@ -449,6 +451,17 @@ impl WhenFull {
 pub struct Metrics {
     /// Latency histograms per operation; not built yet.
     pub histograms: bool,
+}
+
+/// What the process works with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Runtime {
+    /// Threads that serve; none: one for each processor that the process may use, four at most.
+    pub worker_threads: Option<u16>,
+    /// Memory that the process keeps below; none: what its control group allows.
+    #[serde(with = "optional_size")]
+    pub memory_limit: Option<u64>,
 }
 
 /// How the process ends.

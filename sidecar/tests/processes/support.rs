@@ -66,6 +66,11 @@ fn free_ports<const N: usize>() -> [u16; N] {
 impl Sidecar {
     /// Starts `sidegrid <command>` with free ports, a folder of its own and these settings.
     pub(crate) fn start(command: &str, settings: &[&str]) -> Sidecar {
+        Sidecar::start_with(command, settings, |_| {})
+    }
+
+    /// The same, with the program's start changed by `set`.
+    pub(crate) fn start_with(command: &str, settings: &[&str], set: impl FnOnce(&mut Command)) -> Sidecar {
         let folder = tempfile::tempdir().unwrap();
         let [http, admin, data, failure_detection] = free_ports();
         let own = folder.path().display();
@@ -82,7 +87,9 @@ impl Sidecar {
         let log = |name| fs::File::create(folder.path().join(name)).unwrap();
         let mut program = program();
         program.arg(command).args(sets.iter().flat_map(|set| ["--set", set]));
-        let child = program.stdout(log("out")).stderr(log("log")).spawn().unwrap();
+        program.stdout(log("out")).stderr(log("log"));
+        set(&mut program);
+        let child = program.spawn().unwrap();
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Sidecar { child, folder, sets, http: at(http), admin: at(admin) }
     }
