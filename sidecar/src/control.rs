@@ -117,6 +117,11 @@ async fn answer(mut stream: UnixStream, grid: &Grid, switch: &DrainSwitch) -> io
 pub(crate) enum DrainError {
     #[error("no member runs here: {} can't be reached: {source}", path.display())]
     NoMember { path: PathBuf, source: io::Error },
+    #[error(
+        "can't tell whether a member runs here: {} is not there, so that either none does or its control socket was \
+         removed; look for the process: SIGTERM makes it hand over too", .0.display()
+    )]
+    NoSocket(PathBuf),
     #[error("not done within {} ms; handing over goes on", .0.as_millis())]
     Timeout(Duration),
     #[error("the member ended before it had handed over")]
@@ -128,10 +133,10 @@ pub(crate) enum DrainError {
 }
 
 impl DrainError {
-    /// The exit code: `EX_UNAVAILABLE` when no member runs here, `EX_TEMPFAIL` when it was not done in time.
+    /// The exit code: `EX_UNAVAILABLE` when no member is reached here, `EX_TEMPFAIL` when it was not done in time.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            DrainError::NoMember { .. } => 69,
+            DrainError::NoMember { .. } | DrainError::NoSocket(_) => 69,
             DrainError::Timeout(_) => 75,
             _ => 1,
         }
@@ -146,7 +151,10 @@ pub(crate) fn drain(settings: &Settings, timeout: Duration) -> Result<(), DrainE
     let clock = Clock::boottime();
     let until = clock.now() + timeout;
     let path = path(settings);
-    let mut stream = BlockingStream::connect(&path).map_err(|source| DrainError::NoMember { path, source })?;
+    let mut stream = BlockingStream::connect(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => DrainError::NoSocket(path),
+        _ => DrainError::NoMember { path, source },
+    })?;
     stream.write_all(DRAIN)?;
     let mut lines = BufReader::new(stream.try_clone()?.take(ANSWER_BYTES));
     loop {

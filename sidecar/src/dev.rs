@@ -9,16 +9,18 @@ use sidegrid_config::{RegistryKind, Settings};
 use sidegrid_net::Clock;
 use tokio_util::sync::CancellationToken;
 
+use crate::EXIT_CANT_START;
+use crate::allocator;
 use crate::bound::Bound;
 use crate::grid::Grid;
 use crate::member::{self, Member};
-use crate::{EXIT_CANT_START, say};
 
 /// Runs until it is interrupted; gives the exit code. Caches that need a cluster get one of this member alone, whose
 /// registry lives in a folder that is removed at the end.
 ///
 /// `ready_file` is made once it is ready.
 pub(crate) fn run(mut settings: Settings, ready_file: Option<PathBuf>) -> u8 {
+    allocator::set_for_this_process();
     // One that an earlier run left would say so too early.
     if let Some(error) = ready_file.as_deref().and_then(|path| remove(path).err()) {
         tracing::error!("--ready-file: can't be removed: {error}; give another path");
@@ -111,8 +113,8 @@ fn greet(settings: &Settings, url: &str) {
     let entry = format!("{url}/v1/caches/{cache}/entries/hello");
     let lines = format!(
         "sidegrid dev: caches on {url}, nothing is kept. Try:\n\n  \
-         curl -X PUT --data world '{entry}?ttl=5m'\n  curl -i '{entry}'\n  curl {url}/v1/caches\n"
+         curl -X PUT --data world '{entry}?ttl=5m'\n  curl -i '{entry}'\n  curl {url}/v1/caches\n\n"
     );
-    // A closed standard output is no reason not to serve.
-    let _unheard = say(&lines);
+    // Whether anybody reads it is no condition of service.
+    sidegrid_log::print(&lines);
 }

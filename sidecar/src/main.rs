@@ -1,6 +1,6 @@
 //! The sidecar: a member of the grid in one process, its supervisor in another, and the command line.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -9,6 +9,7 @@ use sidegrid_net::Clock;
 
 mod admin;
 mod agreed;
+mod allocator;
 mod bound;
 mod cli;
 mod control;
@@ -20,6 +21,7 @@ mod identity;
 mod incarnations;
 mod logging;
 mod member;
+mod memory;
 mod node;
 mod notices;
 mod operator;
@@ -31,6 +33,8 @@ mod supervisor;
 mod sweep;
 mod tended;
 mod trust;
+mod watchdog;
+mod workers;
 
 use bound::Bound;
 use cli::{Arguments, Command, DevArguments, DrainArguments, EXIT_USAGE, ServeArguments, SettingsArguments};
@@ -40,27 +44,36 @@ use member::Member;
 const EXIT_CANT_START: u8 = 1;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(told) => {
-            // Help and version are asked for; the rest is misuse. Nobody is left to tell when the terminal is gone.
-            let _gone = told.print();
-            return ExitCode::from(if told.use_stderr() { EXIT_USAGE } else { 0 });
+    let code = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments.command),
+        Err(misuse) if misuse.use_stderr() => {
+            sidegrid_log::report(&misuse.render().to_string());
+            EXIT_USAGE
+        }
+        // Help and version are asked for. A closed standard output is no error.
+        Err(asked) => {
+            let _gone = asked.print();
+            0
         }
     };
-    let code = match arguments.command {
-        Command::Version => say(concat!("sidegrid ", env!("CARGO_PKG_VERSION"))),
+    sidegrid_log::flush();
+    ExitCode::from(code)
+}
+
+fn run(command: Command) -> u8 {
+    match command {
+        Command::Version => u8::from(writeln!(io::stdout(), "sidegrid {}", env!("CARGO_PKG_VERSION")).is_err()),
         Command::Dev(DevArguments { settings: from, ready_file }) => {
-            settings(&from, Base::Dev).map_or_else(faulty, |settings| dev::run(settings, ready_file))
+            settings(&from, Base::Dev).map_or_else(refused, |settings| dev::run(settings, ready_file))
         }
         Command::Serve(ServeArguments { settings: from, member_of: None }) => {
-            settings(&from, Base::Serve).map_or_else(faulty, |settings| supervise(&settings))
+            settings(&from, Base::Serve).map_or_else(refused, |settings| supervise(&settings))
         }
         Command::Serve(ServeArguments { settings: from, member_of: Some(supervisor) }) => {
-            settings(&from, Base::Serve).map_or_else(faulty, |settings| serve(settings, supervisor))
+            settings(&from, Base::Serve).map_or_else(refused, |settings| serve(settings, supervisor))
         }
         Command::Drain(DrainArguments { settings: from, timeout }) => {
-            settings(&from, Base::Serve).map_or_else(faulty, |settings| match control::drain(&settings, timeout) {
+            settings(&from, Base::Serve).map_or_else(refused, |settings| match control::drain(&settings, timeout) {
                 Ok(()) => 0,
                 Err(error) => {
                     tracing::error!("drain: {error}");
@@ -68,8 +81,7 @@ fn main() -> ExitCode {
                 }
             })
         }
-    };
-    ExitCode::from(code)
+    }
 }
 
 /// Settings from all sources; logging starts with them.
@@ -81,9 +93,10 @@ fn settings(from: &SettingsArguments, base: Base) -> Result<Settings, SettingErr
     Ok(settings)
 }
 
-fn faulty(faults: SettingErrors) -> u8 {
-    let count = faults.0.len();
-    eprintln!("sidegrid: {count} fault{} in the settings:\n{faults}", if count == 1 { "" } else { "s" });
+fn refused(errors: SettingErrors) -> u8 {
+    let count = errors.0.len();
+    let plural = if count == 1 { "" } else { "s" };
+    sidegrid_log::report(&format!("sidegrid: {count} fault{plural} in the settings:\n{errors}"));
     EXIT_USAGE
 }
 
@@ -96,7 +109,7 @@ fn supervise(settings: &Settings) -> u8 {
             return EXIT_CANT_START;
         }
     };
-    supervisor::run(&bound).unwrap_or_else(|error| {
+    supervisor::run(&bound, !settings.member.pod_uid.is_empty()).unwrap_or_else(|error| {
         tracing::error!("the supervisor can't go on: {error}");
         EXIT_CANT_START
     })
@@ -117,9 +130,4 @@ fn serve(settings: Settings, supervisor: u32) -> u8 {
             EXIT_CANT_START
         }
     }
-}
-
-/// A line on standard output; the exit code.
-fn say(line: &str) -> u8 {
-    u8::from(writeln!(std::io::stdout(), "{line}").is_err())
 }

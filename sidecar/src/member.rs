@@ -15,6 +15,7 @@ use crate::control;
 use crate::dev::Announcement;
 use crate::grid::{Grid, Phase};
 use crate::identity::{Identity, IdentityError};
+use crate::memory::{self, MemoryStats};
 use crate::node::{self, DrainSwitch, NodeSettings};
 use crate::operator;
 use crate::serving::Serving;
@@ -23,6 +24,7 @@ use crate::spawner::Spawner;
 use crate::sweep;
 use crate::tended;
 use crate::trust::Trust;
+use crate::{watchdog, workers};
 
 /// What a member process is started with.
 #[derive(Debug)]
@@ -59,7 +61,11 @@ impl Member {
     /// # Errors
     /// When a part can't be started.
     pub(crate) async fn run(self) -> Result<u8, StartError> {
-        let Member { settings, bound, clock, began, of_terminal, announcement } = self;
+        let Member { mut settings, bound, clock, began, of_terminal, announcement } = self;
+        let memory = MemoryStats::of(&settings);
+        if let Some(budget) = &memory.budget {
+            memory::fit(&mut settings, budget);
+        }
         let settings = Arc::new(settings);
         let signals = EndSignals::listen(of_terminal)?;
         let spawner = Spawner::new(Handle::current());
@@ -70,8 +76,9 @@ impl Member {
             // First of all: writes of the keys that a predecessor owned wait for it.
             start_node(&settings, &grid, &switch, &net_counters, &spawner, began)?;
         }
+        watchdog::start(&spawner)?;
         sweep::start(&grid, &spawner);
-        let serving = Serving::start(&settings, &grid, &net_counters, bound, &spawner)?;
+        let serving = Serving::start(&settings, &grid, &net_counters, memory, bound, &spawner)?;
         grid.advance(Phase::Running);
         if let Some(announcement) = announcement {
             spawner.spawn("announcement", announcement.when_ready(grid.clone(), spawner.stopping().clone()));
@@ -85,7 +92,8 @@ impl Member {
 pub(crate) fn run(member: Member) -> u8 {
     // Fails only when there is one already.
     let _installed_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let ended = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| {
+    let runtime = workers::runtime(member.settings.runtime.worker_threads);
+    let ended = runtime.map_err(Into::into).and_then(|runtime| {
         let ended = runtime.block_on(member.run());
         // Whatever did not end in its time is not waited for.
         runtime.shutdown_background();

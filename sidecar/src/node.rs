@@ -101,7 +101,8 @@ pub(crate) fn start(node: NodeSettings, switch: &DrainSwitch) -> io::Result<()> 
     let drain = switch.wanted.subscribe();
     let spawner = node.spawner.clone();
     let node = Node { trust: node.trust.clone(), node, drain, formerly: None, kept: None };
-    spawner.thread_critical("core", move || runtime.block_on(node.run()))
+    let beat = spawner.watchdog().beat("core");
+    spawner.thread_critical("core", move || runtime.block_on(beat.during(node.run())))
 }
 
 struct Node {

@@ -14,6 +14,7 @@ use crate::bound::{Bound, SocketFile};
 use crate::grid::Grid;
 use crate::http::{Api, Limits, Listeners, Server, body_budget};
 use crate::identity;
+use crate::memory::MemoryStats;
 use crate::spawner::Spawner;
 
 /// Both servers.
@@ -34,6 +35,7 @@ impl Serving {
         settings: &Settings,
         grid: &Grid,
         net: &Arc<Counters>,
+        memory: MemoryStats,
         bound: Bound,
         spawner: &Spawner,
     ) -> io::Result<Serving> {
@@ -47,7 +49,7 @@ impl Serving {
         let api = Api::new(grid.clone(), settings, &identity::name(settings), body_budget);
         let http = Server::start(Listeners::of(bound.http, bound.socket)?, limits, api, spawner);
         let mut registry = Registry::default();
-        metrics::register(&mut registry, grid.clone(), Arc::clone(net), http.open_connections());
+        metrics::register(&mut registry, grid.clone(), Arc::clone(net), http.open_connections(), memory);
         let admin = Admin::new(grid.clone(), registry);
         let admin = Server::start(Listeners::of(bound.admin, None)?, admin::LIMITS, admin, spawner);
         Ok(Serving { http, _admin: admin, _file: bound.file })

@@ -105,7 +105,9 @@ pub(crate) async fn wait_and_drain(
     // All branches are cancel safe.
     tokio::select! {
         () = stop => tracing::info!("ended"),
-        () = tokio::time::sleep(STOP_PATIENCE) => tracing::warn!("some parts did not end in time; ending without"),
+        () = tokio::time::sleep(STOP_PATIENCE) => {
+            tracing::warn!("not ended within {} s: {}; ending without", STOP_PATIENCE.as_secs(), spawner.running());
+        }
         _ = signals.next() => return EXIT_CUT_SHORT,
     }
     code

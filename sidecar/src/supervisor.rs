@@ -13,7 +13,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use sidegrid_net::Clock;
 
+use crate::allocator;
 use crate::bound::Bound;
+use crate::memory::Cgroup;
 use crate::signals::Signals;
 
 /// A member that has run this long did not die of its start: the next restart is immediate again, since writes wait
@@ -23,22 +25,35 @@ const STABLE: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 
-/// Runs the member until it ends in order or this process is told to stop. Returns the exit code.
+/// Runs the member until it ends in order or this process is told to stop. Returns the exit code. In a pod also a kill for
+/// memory is an end: the container's own restart shows it.
 ///
 /// # Errors
 /// When the member can't be started at all, or signals can't be listened to.
-pub(crate) fn run(bound: &Bound) -> io::Result<u8> {
+pub(crate) fn run(bound: &Bound, in_pod: bool) -> io::Result<u8> {
     let mut signals = Signals::listen()?;
+    let cgroup = Cgroup::of_this_process();
     let mut backoff = Backoff::default();
     let clock = Clock::boottime();
     loop {
         let started = clock.now();
+        let kills = cgroup.kills();
         let child = start_member(bound)?;
         tracing::debug!(pid = child.as_raw_nonzero().get(), "member started");
         let (status, told) = watch(&mut signals, child)?;
         let code = exit_code(status);
         if told || is_final(status) {
             return Ok(code);
+        }
+        if is_for_memory(status, kills, cgroup.kills()) {
+            let limit = cgroup.limit().map_or_else(|| "no limit".to_owned(), |limit| format!("{} MiB", limit >> 20));
+            tracing::error!(
+                "the kernel killed the member for memory (limit: {limit}): raise the limit, or lower caches.*.maxBytes"
+            );
+            if in_pod {
+                // The container ends with it, so that its restart count and exit code show what happened.
+                return Ok(code);
+            }
         }
         let wait = backoff.next(clock.now().since(started));
         tracing::warn!("the member died ({status}); restarting it in {} ms", wait.as_millis());
@@ -61,6 +76,7 @@ fn start_member(bound: &Bound) -> io::Result<Pid> {
         .arg(std::process::id().to_string())
         .stdin(Stdio::from(bound.hand_over()?))
         .process_group(0);
+    allocator::set_for(&mut command);
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     pid.ok_or_else(|| io::Error::other("the member has no process id"))
@@ -112,6 +128,11 @@ fn pause(signals: &mut Signals, clock: &Clock, wait: Duration) -> io::Result<boo
             return Ok(true);
         }
     }
+}
+
+/// Whether the kernel ended the member for want of memory: its control group counts such kills.
+fn is_for_memory(status: ExitStatus, before: Option<u64>, after: Option<u64>) -> bool {
+    status.signal() == Some(Signal::KILL.as_raw()) && before.zip(after).is_some_and(|(before, after)| after > before)
 }
 
 /// Whether the member ended by its own decision, so that starting it again would change nothing.
@@ -168,6 +189,15 @@ mod tests {
         }
         assert_eq!(backoff.next(brief), BACKOFF_MAX);
         assert_eq!(backoff.next(STABLE), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_kill_for_memory_is_told_from_any_other() {
+        let killed = ExitStatus::from_raw(9);
+        assert!(is_for_memory(killed, Some(3), Some(4)));
+        assert!(!is_for_memory(killed, Some(3), Some(3)));
+        assert!(!is_for_memory(killed, None, None));
+        assert!(!is_for_memory(ExitStatus::from_raw(0), Some(3), Some(4)), "another process of the group");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod check;
 mod contradiction;
 mod load;
+mod memory;
 mod schema;
 mod setting_error;
 mod settings;
@@ -15,6 +16,7 @@ mod text;
 mod yaml;
 
 pub use load::{Base, Loaded, Sources};
+pub use memory::MemoryBudget;
 pub use schema::{FIELDS, Field, ValueType, reference};
 pub use setting_error::{Origin, SettingError, SettingErrors};
 pub use settings::*;

@@ -168,6 +168,16 @@ pub const FIELDS: &[Field] = &[
     field("caches.*.whenFull", words(&["evict", "reject"], &[]), "what happens at a bound; `reject` answers 507"),
     field("presets", ValueType::PresetsNotYet, "named sets of caches"),
     field("metrics.histograms", ValueType::FlagNotYet, "latency histograms per operation"),
+    field(
+        "runtime.workerThreads",
+        ValueType::Whole(1, 64),
+        "threads that serve; by default one a processor of the container's limit, at most 4",
+    ),
+    field(
+        "runtime.memoryLimit",
+        ValueType::Size(32 << 20, 1 << 44),
+        "memory that the process keeps below; by default the control group's limit",
+    ),
     field("shutdown.grace", ValueType::Span(0, HOUR), "how long handing over may take after SIGTERM"),
     field("log.level", words(&["error", "warn", "info", "debug", "trace"], &[]), "least severe level shown"),
     field("log.format", words(&["text", "json"], &[]), "form of a line"),

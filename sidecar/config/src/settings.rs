@@ -16,7 +16,7 @@ pub use membership::{
     Advertised, Cluster, Member, MemberRole, Network, Partition, PartitionPolicy, Registry, RegistryKind, Timing, Tls,
     TlsMode,
 };
-pub use process::{Log, LogFormat, LogLevel, Metrics, Shutdown};
+pub use process::{Log, LogFormat, LogLevel, Metrics, Runtime, Shutdown};
 pub use serving::{Admin, Http, Resp};
 
 /// Everything that can be set. Immutable once loaded.
@@ -45,6 +45,8 @@ pub struct Settings {
     pub presets: Vec<String>,
     /// What is measured beyond the usual.
     pub metrics: Metrics,
+    /// What the process works with.
+    pub runtime: Runtime,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// What is logged and how.

@@ -182,7 +182,7 @@ caches:
         [
             "SIDEGRID_CACHES_SESIONS_OWNERS: names no cache: there is none like sesions; define it in the file or by --set, or name one of keys, realms, sessions, work (from SIDEGRID_CACHES_SESIONS_OWNERS)",
             "SIDEGRID_HTPP_LISTEN: is unknown; did you mean SIDEGRID_HTTP_LISTEN? (from SIDEGRID_HTPP_LISTEN)",
-            "a: is unknown; give one of cluster, member, registry, network, tls, http, resp, admin, caches, presets, metrics, shutdown, log, or remove it (from --set)",
+            "a: is unknown; give one of cluster, member, registry, network, tls, http, resp, admin, caches, presets, metrics, runtime, shutdown, log, or remove it (from --set)",
             "caches.bad.name: is not a name of a cache; give 1 to 63 letters, digits, - or _, beginning with a letter or digit",
             "caches.keys.owners: contradicts mode local: a local cache is held by this member alone; remove it, or set mode to distributed",
             "caches.keys.whenFull: reject never applies to a cache without bounds; give maxEntries or maxBytes, or set it to evict",

@@ -16,10 +16,17 @@ use super::process::ProcessFigures;
 use crate::grid::counters::GridCounters;
 use crate::grid::{CacheFigures, Grid};
 use crate::http::OpenConnections;
+use crate::memory::MemoryStats;
 
 /// Registers everything that this process tells.
-pub(crate) fn register(registry: &mut Registry, grid: Grid, net: Arc<Counters>, http: OpenConnections) {
-    registry.register_collector(Box::new(Sources { grid, net, http }));
+pub(crate) fn register(
+    registry: &mut Registry,
+    grid: Grid,
+    net: Arc<Counters>,
+    http: OpenConnections,
+    memory: MemoryStats,
+) {
+    registry.register_collector(Box::new(Sources { grid, net, http, memory }));
 }
 
 /// Where values are kept.
@@ -28,6 +35,7 @@ struct Sources {
     grid: Grid,
     net: Arc<Counters>,
     http: OpenConnections,
+    memory: MemoryStats,
 }
 
 /// All values at one moment.
@@ -40,6 +48,7 @@ struct Reading<'a> {
     planes: Vec<(Plane, PlaneFigures)>,
     http_connections: usize,
     process: ProcessFigures,
+    memory: &'a MemoryStats,
 }
 
 /// A metric.
@@ -228,6 +237,24 @@ const METRICS: &[Metric] = &[
         }
     }),
     // The process.
+    gauge("sidegrid_memory_budget_bytes", "The memory limit, and the parts that it is divided into", |r, s| {
+        for (part, bytes) in r.memory.shares() {
+            s.labelled(&[("part", part)], bytes);
+        }
+    }),
+    gauge("sidegrid_memory_used_bytes", "Memory in use of the control group that has least left", |r, s| {
+        if let Some(found) = r.memory.cgroup.tightest() {
+            s.whole(found.used);
+        }
+    }),
+    counter("sidegrid_memory_kills", "Processes of the control group that were killed for want of memory", |r, s| {
+        if let Some(kills) = r.memory.cgroup.kills() {
+            s.whole(kills);
+        }
+    }),
+    counter("sidegrid_log_lost_lines", "Log lines that nobody took in time", |_, s| {
+        s.whole(sidegrid_log::lost_lines());
+    }),
     gauge("process_resident_memory_bytes", "Resident memory", |r, s| s.whole(r.process.resident_bytes)),
     counter("process_cpu_seconds", "Processor time in user and system mode", |r, s| s.real(r.process.cpu_seconds)),
     gauge("process_open_fds", "Open file descriptors", |r, s| s.whole(r.process.open_fds)),
@@ -246,6 +273,7 @@ impl Collector for Sources {
             planes: Plane::ALL.into_iter().map(|plane| (plane, self.net.figures(plane))).collect(),
             http_connections: self.http.count(),
             process: ProcessFigures::read(),
+            memory: &self.memory,
         };
         for metric in METRICS {
             let mut samples = Samples::default();

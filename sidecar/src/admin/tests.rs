@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
-use sidegrid_config::{Cache, Mode, Settings};
+use sidegrid_config::{Cache, MemoryBudget, Mode, Settings};
 use sidegrid_net::{Clock, Counters};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use super::{Admin, LIMITS, metrics};
 use crate::grid::{Grid, Phase};
 use crate::http::{Api, Listeners, Server, body_budget};
+use crate::memory::MemoryStats;
 use crate::spawner::Spawner;
 
 struct Running {
@@ -37,7 +38,8 @@ fn start(clustered: bool) -> Running {
     let api = Api::new(grid.clone(), &settings, "here", body_budget(settings.http.max_value_bytes));
     let http = Server::start(Listeners::of(bind(), None).unwrap(), LIMITS, api, &spawner);
     let mut registry = Registry::default();
-    metrics::register(&mut registry, grid.clone(), Arc::new(Counters::default()), http.open_connections());
+    let memory = MemoryStats { budget: Some(MemoryBudget::of(96 << 20)), ..MemoryStats::default() };
+    metrics::register(&mut registry, grid.clone(), Arc::new(Counters::default()), http.open_connections(), memory);
     let tcp = bind();
     let address = tcp.local_addr().unwrap();
     let admin = Admin::new(grid.clone(), registry);

@@ -41,4 +41,7 @@ fn without_a_member_there_is_nothing_to_drain() {
     let state = format!("member.stateDir={}", folder.path().display());
     let output = program().args(["drain", "--set", &state]).output().unwrap();
     assert_eq!(output.status.code(), Some(69));
+    // A control socket that is not there says nothing about the process.
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("can't tell whether a member runs here") && told.contains("SIGTERM"), "{told}");
 }

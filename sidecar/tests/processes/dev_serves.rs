@@ -40,8 +40,9 @@ fn it_says_when_it_is_ready_by_a_line_and_by_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ready");
     std::fs::write(&file, "of an earlier run").unwrap();
-    let mut dev =
-        Sidecar::start_with("dev", &["caches.sessions.mode=distributed"], &["--ready-file", file.to_str().unwrap()]);
+    let mut dev = Sidecar::start_with("dev", &["caches.sessions.mode=distributed"], |program| {
+        program.arg("--ready-file").arg(&file);
+    });
     let url = dev.expect("the file", || std::fs::read_to_string(&file).ok().filter(|text| text.starts_with("http")));
     assert_eq!(url, format!("http://{}\n", dev.http));
     // No retry is needed any more.

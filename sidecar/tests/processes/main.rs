@@ -5,6 +5,7 @@
 mod bad_settings_exit_64;
 mod dev_serves;
 mod drain_hands_over;
+mod log_decides_nothing;
 mod supervisor_restarts_member;
 mod support;
 mod three_members_form_a_cluster;

@@ -66,11 +66,11 @@ fn free_ports<const N: usize>() -> [u16; N] {
 impl Sidecar {
     /// Starts `sidegrid <command>` with free ports, a folder of its own and these settings.
     pub(crate) fn start(command: &str, settings: &[&str]) -> Sidecar {
-        Sidecar::start_with(command, settings, &[])
+        Sidecar::start_with(command, settings, |_| {})
     }
 
-    /// The same with more arguments.
-    pub(crate) fn start_with(command: &str, settings: &[&str], arguments: &[&str]) -> Sidecar {
+    /// The same, with the program's start changed by `set`.
+    pub(crate) fn start_with(command: &str, settings: &[&str], set: impl FnOnce(&mut Command)) -> Sidecar {
         let folder = tempfile::tempdir().unwrap();
         let [http, admin, data, failure_detection] = free_ports();
         let own = folder.path().display();
@@ -86,8 +86,10 @@ impl Sidecar {
         sets.extend(settings.iter().map(|&set| set.to_owned()));
         let log = |name| fs::File::create(folder.path().join(name)).unwrap();
         let mut program = program();
-        program.arg(command).args(arguments).args(sets.iter().flat_map(|set| ["--set", set]));
-        let child = program.stdout(log("out")).stderr(log("log")).spawn().unwrap();
+        program.arg(command).args(sets.iter().flat_map(|set| ["--set", set]));
+        program.stdout(log("out")).stderr(log("log"));
+        set(&mut program);
+        let child = program.spawn().unwrap();
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Sidecar { child, folder, sets, http: at(http), admin: at(admin) }
     }

@@ -1,10 +1,10 @@
-//! What is measured and logged, and how the process ends.
+//! What the process works with, what is measured and logged, and how it ends.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::span;
+use crate::text::{optional_size, span};
 
 /// What is measured beyond the usual.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,17 @@ use crate::text::span;
 pub struct Metrics {
     /// Latency histograms per operation; not built yet.
     pub histograms: bool,
+}
+
+/// What the process works with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Runtime {
+    /// Threads that serve; none: one for each processor that the process may use, four at most.
+    pub worker_threads: Option<u16>,
+    /// Memory that the process keeps below; none: what its control group allows.
+    #[serde(with = "optional_size")]
+    pub memory_limit: Option<u64>,
 }
 
 /// How the process ends.
