@@ -94,8 +94,7 @@ impl Announcement {
         {
             tracing::error!("--ready-file: can't be written: {error}; what waits for it waits in vain");
         }
-        // A closed standard output is no reason not to serve.
-        let _unheard = say("sidegrid dev: ready");
+        sidegrid_log::print("sidegrid dev: ready\n");
     }
 }
 
