@@ -8,6 +8,9 @@ use clap::{Args, Parser, Subcommand};
 /// The environment's way to name the settings file; no setting itself.
 pub(crate) const CONFIG_VARIABLE: &str = "SIDEGRID_CONFIG";
 
+/// The exit code when something that must be there is not, or is in use.
+pub(crate) const EXIT_CANT_START: u8 = 1;
+
 /// The exit code for a command line or settings that can't be used (`EX_USAGE`).
 pub(crate) const EXIT_USAGE: u8 = 64;
 

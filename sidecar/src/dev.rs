@@ -9,9 +9,9 @@ use sidegrid_config::{RegistryKind, Settings};
 use sidegrid_net::Clock;
 use tokio_util::sync::CancellationToken;
 
-use crate::EXIT_CANT_START;
 use crate::allocator;
 use crate::bound::Bound;
+use crate::cli::EXIT_CANT_START;
 use crate::grid::Grid;
 use crate::member::{self, Member};
 

@@ -37,11 +37,10 @@ mod watchdog;
 mod workers;
 
 use bound::Bound;
-use cli::{Arguments, Command, DevArguments, DrainArguments, EXIT_USAGE, ServeArguments, SettingsArguments};
+use cli::{
+    Arguments, Command, DevArguments, DrainArguments, EXIT_CANT_START, EXIT_USAGE, ServeArguments, SettingsArguments,
+};
 use member::Member;
-
-/// The exit code when something that must be there is not, or is in use.
-const EXIT_CANT_START: u8 = 1;
 
 fn main() -> ExitCode {
     let code = match Arguments::try_parse() {
@@ -51,10 +50,7 @@ fn main() -> ExitCode {
             EXIT_USAGE
         }
         // Help and version are asked for. A closed standard output is no error.
-        Err(asked) => {
-            let _gone = asked.print();
-            0
-        }
+        Err(asked) => asked.print().map_or(0, |()| 0),
     };
     sidegrid_log::flush();
     ExitCode::from(code)
@@ -94,9 +90,8 @@ fn settings(from: &SettingsArguments, base: Base) -> Result<Settings, SettingErr
 }
 
 fn refused(errors: SettingErrors) -> u8 {
-    let count = errors.0.len();
-    let plural = if count == 1 { "" } else { "s" };
-    sidegrid_log::report(&format!("sidegrid: {count} fault{plural} in the settings:\n{errors}"));
+    let plural = if errors.0.len() == 1 { "" } else { "s" };
+    sidegrid_log::report(&format!("sidegrid: {} error{plural} in the settings:\n{errors}", errors.0.len()));
     EXIT_USAGE
 }
 

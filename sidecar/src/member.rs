@@ -9,8 +9,8 @@ use sidegrid_net::{Clock, Counters};
 use sidegrid_registry::{FileRegistry, Registry, RegistryError};
 use tokio::runtime::Handle;
 
-use crate::EXIT_CANT_START;
 use crate::bound::Bound;
+use crate::cli::EXIT_CANT_START;
 use crate::control;
 use crate::dev::Announcement;
 use crate::grid::{Grid, Phase};

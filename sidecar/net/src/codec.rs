@@ -16,7 +16,7 @@ use crate::plane::Plane;
 /// sent to those alone who have said that they read it.
 pub const FORMAT: u8 = 2;
 /// The oldest frame format that this build reads.
-pub const OLDEST_FORMAT: u8 = 1;
+pub const OLDEST_FORMAT: u8 = 2;
 
 /// Bytes before the body.
 const HEADER: usize = 6;

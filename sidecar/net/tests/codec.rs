@@ -373,7 +373,7 @@ fn each_fault_of_a_header_has_its_name() {
 
     // A whole, valid ping where a message is due.
     let mut frame = vec![0, 0, 0, 0, FORMAT, FrameType::Ping as u8];
-    frame.extend([1, 2, 3, 0]);
+    frame.extend([1, 2, 3, 0, 0, 0]);
     frame[3] = u8::try_from(frame.len() - 4).unwrap();
     assert_eq!(decode_envelope(frame.into()), Err(CodecError::WrongKind { kind: FrameType::Ping }));
 

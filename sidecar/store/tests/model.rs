@@ -114,7 +114,7 @@ impl Pair {
         }
     }
 
-    /// Each victim is there with that version, and none is named twice within a second while it stays as it is.
+    /// Each victim is there with that version, and none is named twice within a quarter of a second while it stays as it is.
     fn victims(&mut self, cache: CacheId, max: usize) {
         let over = self.is_over(cache);
         let victims = self.store.victims(cache, self.now, max);
@@ -125,7 +125,7 @@ impl Pair {
             let at = (group.0, key);
             let held = self.model.get(&at).expect("a victim is there");
             assert!(held.version == version && held.entry.is_some());
-            let named = self.named.insert(at, (self.now + Duration::from_secs(1), version));
+            let named = self.named.insert(at, (self.now + Duration::from_millis(250), version));
             assert!(named.is_none_or(|(until, of)| until <= self.now || of != version), "named twice");
         }
     }

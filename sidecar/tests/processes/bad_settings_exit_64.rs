@@ -9,7 +9,7 @@ fn every_fault_is_listed_with_its_path_and_its_remedy() {
         let output = program().arg(command).args(sets).output().unwrap();
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(64), "{told}");
-        assert!(told.contains("2 faults"), "{told}");
+        assert!(told.contains("2 errors"), "{told}");
         assert!(told.contains("caches.sessions.owners: 0 is out of range; give 1 to "), "{told}");
         assert!(told.contains("http.lisen: "), "{told}");
     }

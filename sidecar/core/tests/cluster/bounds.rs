@@ -76,7 +76,8 @@ fn large_values_never_pass_the_bound_on_bytes_by_more_than_the_margin() {
         for (id, node) in &world.nodes {
             let (held, most) = node.store.held();
             assert!(most.bytes <= 20 << 20, "{id} held {most:?}");
-            assert!(held.bytes >= 12 << 20, "{id} holds {held:?} only");
+            // One has two groups of four, the others three: it holds less than they when they are at their bound.
+            assert!(held.bytes >= 6 << 20, "{id} holds {held:?} only");
         }
     }
 }

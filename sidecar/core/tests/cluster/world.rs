@@ -205,6 +205,13 @@ impl World {
         self.view(1).and_then(|v| v.primary(sidegrid_core::GroupId::new(0, segment, 4))).unwrap()
     }
 
+    /// The owners of a key of the first cache, as the first member sees it.
+    pub(crate) fn owners_of(&self, key: &str) -> Vec<u64> {
+        let (view, segment) = (self.view(1).unwrap(), sidegrid_core::SegmentId::of(key.as_bytes(), 4));
+        let placed = view.placement(sidegrid_core::GroupId::new(0, segment, 4));
+        placed.owners.iter().map(|&i| view.members[usize::from(i)].id.0).collect()
+    }
+
     pub(crate) fn has_lease(&self, id: u64) -> bool {
         self.nodes[&id].core.gate().has_lease(self.now)
     }
