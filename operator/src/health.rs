@@ -80,5 +80,6 @@ mod tests {
         let (status, text) = ask(&health, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("sidegrid_operator_reconciliations_total{outcome=\"done\"} 1"), "{text}");
+        assert!(text.contains("sidegrid_operator_log_lost_lines_total 0"), "{text}");
     }
 }

@@ -3,8 +3,10 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -21,6 +23,18 @@ pub struct Metrics {
     pub clusters: Gauge,
 }
 
+/// Counted where log lines are written, for the whole process.
+#[derive(Debug)]
+struct LostLines;
+
+impl Collector for LostLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let lost = ConstCounter::new(sidegrid_log::lost_lines());
+        let help = "Log lines that nobody took in time";
+        lost.encode(encoder.encode_descriptor("log_lost_lines", help, None, lost.metric_type())?)
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Metrics {
         let mut registry = Registry::with_prefix("sidegrid_operator");
@@ -29,6 +43,7 @@ impl Default for Metrics {
         registry.register("reconciliations", "Reconciliations of a CacheCluster by outcome", reconciliations.clone());
         registry.register("leader", "1 while this replica reconciles", leader.clone());
         registry.register("clusters", "CacheClusters that the leader knows", clusters.clone());
+        registry.register_collector(Box::new(LostLines));
         Metrics { registry: Mutex::new(registry), reconciliations, leader, clusters }
     }
 }

@@ -79,7 +79,7 @@ const DOORS: [(&str, &[&str]); 11] = [
     ("hickory-resolver", &["sidegrid-net"]),
     ("serde_yaml_ng", &["sidegrid-config"]),
     ("axum", &["sidegrid", "sidegrid-operator", "sidegrid-bare"]),
-    ("tracing-subscriber", &["sidegrid-log", "sidegrid-operator"]),
+    ("tracing-subscriber", &["sidegrid-log"]),
     // The sidecar knows nothing of Kubernetes but what its environment says.
     ("kube", &["sidegrid-operator"]),
     ("k8s-openapi", &["sidegrid-operator"]),
