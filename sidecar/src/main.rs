@@ -25,6 +25,7 @@ mod memory;
 mod node;
 mod notices;
 mod operator;
+mod refusal;
 mod serving;
 mod shutdown;
 mod signals;

@@ -22,6 +22,7 @@ use crate::driver::{Driver, End, Sources};
 use crate::grid::cache::bounds;
 use crate::grid::{Grid, Live, Phase};
 use crate::identity::{Identity, IdentityError, fresh_id};
+use crate::refusal::{self, Failures};
 use crate::spawner::Spawner;
 use crate::trust::{Admission, Trust, TrustError};
 
@@ -34,6 +35,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// An incarnation that lived this long was a success: the next one begins at once.
 const SETTLED: Duration = Duration::from_secs(5);
+
+/// Why the process ends when this pod may not be a member, and nothing but its owner can change that.
+pub(crate) const REFUSED: &str = "admission";
 
 /// What the node is made from.
 pub(crate) struct NodeSettings {
@@ -61,6 +65,13 @@ enum BeginError {
     Net(#[from] NetError),
     #[error("told to hand over or to stop meanwhile")]
     Interrupted,
+}
+
+impl BeginError {
+    /// Whether the operator has said of this pod what won't change by itself.
+    const fn is_refusal(&self) -> bool {
+        matches!(self, BeginError::Trust(TrustError::Registry(error)) if !error.is_retryable())
+    }
 }
 
 /// A way to tell the node to hand over and leave.
@@ -100,7 +111,8 @@ pub(crate) fn start(node: NodeSettings, switch: &DrainSwitch) -> io::Result<()> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let drain = switch.wanted.subscribe();
     let spawner = node.spawner.clone();
-    let node = Node { trust: node.trust.clone(), node, drain, formerly: None, kept: None };
+    let trust = node.trust.clone();
+    let node = Node { trust, node, drain, formerly: None, kept: None, failures: Failures::default() };
     let beat = spawner.watchdog().beat("core");
     spawner.thread_critical("core", move || runtime.block_on(beat.during(node.run())))
 }
@@ -112,6 +124,7 @@ struct Node {
     formerly: Option<MemberId>,
     /// Copies of the incarnation before, which may be the last ones.
     kept: Option<Kept<Store>>,
+    failures: Failures,
 }
 
 impl Node {
@@ -132,7 +145,11 @@ impl Node {
                 Ok(End::MeshFailed(part)) => {
                     tracing::error!("{part} ended by itself; beginning a new, empty incarnation");
                 }
-                Err(error) => tracing::warn!("can't begin an incarnation: {error}; trying again soon"),
+                Err(error) => {
+                    if self.is_over(&error, clock.now()) {
+                        return;
+                    }
+                }
             }
             if self.formerly.is_none() && *self.drain.borrow() {
                 // Never in a view: nothing to hand over.
@@ -150,12 +167,29 @@ impl Node {
         }
     }
 
+    /// Logs a try that failed. True when this process shall end with it: it was never in a view, and is refused for good.
+    fn is_over(&mut self, error: &BeginError, now: Time) -> bool {
+        let says = error.to_string();
+        let is_refusal = error.is_refusal() && self.node.trust.is_some() && self.formerly.is_none();
+        if self.failures.is_for_good(!is_refusal, now) {
+            tracing::error!("this pod is refused: {says}");
+            refusal::leave_message(&says);
+            self.node.spawner.end(REFUSED);
+            return true;
+        }
+        if self.failures.is_news(&says, now) {
+            tracing::warn!("can't begin an incarnation: {says}; trying again until it can");
+        }
+        false
+    }
+
     async fn incarnation(&mut self) -> Result<End, BeginError> {
         let trust = self.trust().await?;
         self.passed("the authority is known");
         let id = fresh_id();
         let Admission { cluster, tls, renew_after, locality } = self.admitted(&trust, id).await?;
         self.passed("this incarnation is admitted");
+        self.failures.over();
         // Who has handed over comes back as a client only.
         let leaves = *self.drain.borrow_and_update();
         if leaves {

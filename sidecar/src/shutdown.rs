@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::grid::{Grid, Phase};
-use crate::node::DrainSwitch;
+use crate::node::{DrainSwitch, REFUSED};
+use crate::refusal::EXIT_REFUSED;
 use crate::serving::Serving;
 use crate::spawner::Spawner;
 
@@ -88,8 +89,12 @@ pub(crate) async fn wait_and_drain(
             hand_over(&mut signals, grid, switch, grace).await
         }
         part = spawner.critical_ended() => {
-            tracing::error!("{part} has ended, which must not end: stopping");
-            EXIT_PART_ENDED
+            if part == REFUSED {
+                EXIT_REFUSED
+            } else {
+                tracing::error!("{part} has ended, which must not end: stopping");
+                EXIT_PART_ENDED
+            }
         }
     };
     if code == EXIT_CUT_SHORT {

@@ -119,6 +119,11 @@ impl Spawner {
         self.tracker.wait().await;
     }
 
+    /// Has the process end as if the critical task of this name had ended.
+    pub(crate) fn end(&self, name: &'static str) {
+        drop(self.guard(name, true));
+    }
+
     /// Waits for the first critical task that ended too early; gives its name.
     ///
     /// # Cancel safety

@@ -137,7 +137,8 @@ fn is_for_memory(status: ExitStatus, before: Option<u64>, after: Option<u64>) ->
 
 /// Whether the member ended by its own decision, so that starting it again would change nothing.
 fn is_final(status: ExitStatus) -> bool {
-    matches!(status.code(), Some(code) if code == 0 || code == i32::from(crate::cli::EXIT_USAGE))
+    let by_decision = [0, crate::cli::EXIT_USAGE, crate::refusal::EXIT_REFUSED].map(i32::from);
+    status.code().is_some_and(|code| by_decision.contains(&code))
 }
 
 /// The member's own exit code, or 128 and the signal that ended it.
@@ -204,7 +205,7 @@ mod tests {
     fn only_an_end_by_decision_is_final() {
         let exited = |code: i32| ExitStatus::from_raw(code << 8);
         assert!(is_final(exited(0)));
-        assert!(is_final(exited(64)));
+        assert!(is_final(exited(64)) && is_final(exited(77)));
         assert!(!is_final(exited(1)));
         let killed = ExitStatus::from_raw(9);
         assert!(!is_final(killed));

@@ -25,6 +25,8 @@ const ADDRESS_WAIT: Duration = Duration::from_millis(500);
 /// How long one question to a name server may take, and how often it is asked.
 const LOOKUP_WAIT: Duration = Duration::from_millis(400);
 const LOOKUP_TRIES: usize = 2;
+/// How long all questions for a name may take: less than a connection may, or what failed would never be told.
+const LOOKUP_TOTAL: Duration = Duration::from_millis(900);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 /// The largest file of authorities.
@@ -186,14 +188,15 @@ impl OperatorClient {
         if host.eq_ignore_ascii_case("localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        match self.resolver()?.lookup_ip(host).await {
-            Ok(found) => Ok(found.iter().take(MAX_ADDRESSES).collect()),
-            Err(error) => {
-                // The name servers may be others by now.
-                self.0.resolver.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Err(io::Error::other(format!("{host} can't be resolved: {error}")))
-            }
-        }
+        let resolver = self.resolver()?;
+        let why = match timeout(LOOKUP_TOTAL, resolver.lookup_ip(host)).await {
+            Ok(Ok(found)) => return Ok(found.iter().take(MAX_ADDRESSES).collect()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no name server answered within {} ms", LOOKUP_TOTAL.as_millis()),
+        };
+        // The name servers may be others by now.
+        self.0.resolver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Err(io::Error::other(format!("{host} can't be resolved by DNS: {why}; in a pod look at spec.dnsPolicy")))
     }
 
     fn resolver(&self) -> io::Result<TokioResolver> {

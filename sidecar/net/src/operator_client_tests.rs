@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -155,4 +157,20 @@ async fn an_address_that_nobody_listens_at_is_told() {
     let error = certificates_seen(&client, false).await.unwrap_err();
     assert!(error.to_string().contains("can't be reached"), "{error}");
     assert!(OperatorClient::new("no host", 1, file.path().to_owned()).is_err());
+}
+
+/// A name server that takes questions and says nothing must not look like an operator that is away.
+#[tokio::test]
+async fn a_name_server_that_does_not_answer_is_named_before_the_connection_is_given_up() {
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let file = authority_file(&some_certificate());
+    let client = OperatorClient::new("operator.test", 1, file.path().to_owned()).unwrap();
+    let mut server = NameServerConfig::udp(silent.local_addr().unwrap().ip());
+    server.connections[0].port = silent.local_addr().unwrap().port();
+    let config = ResolverConfig::from_parts(None, vec![], vec![server]);
+    let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *client.0.resolver.lock().unwrap() = Some(builder.build().unwrap());
+    // As long as a connection may take in all.
+    let error = timeout(Duration::from_millis(1_500), client.connect(false)).await.expect("in time").unwrap_err();
+    assert!(error.to_string().contains("DNS") && error.to_string().contains("dnsPolicy"), "{error}");
 }

@@ -110,8 +110,14 @@ pub(super) fn enrolled(got: &Understood<'_>) -> Result<Enrolment, RegistryError>
     match got.answer.status {
         StatusCode::OK | StatusCode::CREATED => serde_json::from_slice(&got.answer.body)
             .map_err(|e| got.corrupt(format!("the enrolment can't be read: {e}"))),
+        // What the pod is: asking again changes nothing.
+        StatusCode::FORBIDDEN => Err(RegistryError::Invalid { fault: got.says() }),
         _ => Err(got.refused()),
     }
+}
+
+fn told(problem: Option<&ApiProblem>) -> String {
+    problem.map_or("no reason given".to_owned(), |problem| format!("{} ({})", problem.detail, problem.reason))
 }
 
 impl Understood<'_> {
@@ -133,20 +139,25 @@ impl Understood<'_> {
         RegistryError::Corrupt { place: self.place.to_owned(), fault }
     }
 
+    fn problem(&self) -> Option<ApiProblem> {
+        serde_json::from_slice(&self.answer.body).ok()
+    }
+
+    fn says(&self) -> String {
+        format!("this pod may not do that: {}", told(self.problem().as_ref()))
+    }
+
     /// What every other status says. A change that the operator had begun when it gave up may have been made, unless it
     /// says that nothing was; those that it refuses have not been.
     fn refused(&self) -> RegistryError {
         let (place, doing) = (self.place.to_owned(), self.question.doing);
         let status = self.answer.status;
-        let problem = serde_json::from_slice::<ApiProblem>(&self.answer.body).ok();
+        let problem = self.problem();
         let reason = problem.as_ref().map_or("", |problem| problem.reason.as_str());
-        let told = match &problem {
-            Some(problem) => format!("{} ({})", problem.detail, problem.reason),
-            None => "no reason given".to_owned(),
-        };
+        let told = told(problem.as_ref());
         let why = match status {
             StatusCode::UNAUTHORIZED => format!("the token or certificate is not accepted: {told}"),
-            StatusCode::FORBIDDEN => format!("this pod may not do that: {told}"),
+            StatusCode::FORBIDDEN => self.says(),
             _ => format!("answered {}: {told}", status.as_u16()),
         };
         let untouched = matches!(reason, reason::UNAVAILABLE | reason::OVERLOADED);
