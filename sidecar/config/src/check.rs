@@ -252,8 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_says_what_is_wrong_and_what_to_give() {
-        let word = ValueType::Word { now: &["distributed", "local"], later: &["invalidation"] };
+    fn each_kind_of_number_says_what_is_wrong_and_what_to_give() {
         let cases = [
             (ValueType::Whole(1, 64), json!(0), "0 is out of range; give 1 to 64"),
             (ValueType::Whole(1, 64), json!("65"), "65 is out of range; give 1 to 64"),
@@ -283,6 +282,16 @@ mod tests {
                 json!("2Kb"),
                 "\"2Kb\" has an unknown unit; give 1 to 1KiB, in Ki, Mi, Gi (or KiB, MiB, GiB) or bytes",
             ),
+        ];
+        for (kind, value, expected) in cases {
+            assert_eq!(problem(kind, value), expected);
+        }
+    }
+
+    #[test]
+    fn each_kind_of_text_says_what_is_wrong_and_what_to_give() {
+        let word = ValueType::Word { now: &["distributed", "local"], later: &["invalidation"] };
+        let cases = [
             (word, json!("invalidation"), "invalidation is not available yet; give distributed or local"),
             (
                 word,
@@ -325,6 +334,10 @@ mod tests {
         for (kind, value, expected) in cases {
             assert_eq!(problem(kind, value), expected);
         }
+    }
+
+    #[test]
+    fn texts_names_and_addresses_say_what_is_wrong() {
         assert!(
             problem(ValueType::Socket, json!("7080")).contains("is not an address and port; give an address and port")
         );

@@ -195,7 +195,7 @@ fn check_proofs(
 fn check_unsealed(present: &Document, next: &Document) -> Result<(), ChangeError> {
     let left = UnsealedView { number: present.view.number, members: present.view.ids().collect() };
     let changed = next.view.number != present.view.number;
-    if next.unsealed.iter().any(|u| !present.unsealed.contains(u) && !(changed && *u == left)) {
+    if next.unsealed.iter().any(|u| !(present.unsealed.contains(u) || changed && *u == left)) {
         return shape("unsealed", "only views that were unsealed, and the present one, can be");
     }
     let open = left.members.iter().filter(|id| !is_proved(present, next, **id)).count();

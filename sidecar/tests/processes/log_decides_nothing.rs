@@ -1,7 +1,7 @@
 //! Whether anybody reads the log is no condition of service: neither member nor supervisor waits for a reader or ends
 //! with it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{PipeWriter, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -89,7 +89,7 @@ fn a_command_line_that_means_nothing_has_its_code_without_a_reader() {
 fn lost_lines_are_counted() {
     let full = OpenOptions::new().write(true).open(Path::new("/dev/full")).unwrap();
     let set = |program: &mut Command| {
-        program.stderr(File::from(full));
+        program.stderr(full);
     };
     let sidecar = Sidecar::start_with("dev", LOCAL, set);
     sidecar.ready();

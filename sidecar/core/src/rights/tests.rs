@@ -173,7 +173,8 @@ fn what_a_change_may_look_like() {
     let present = document(3);
     let good = changed(&present, &[3], &[9], &[]);
     assert_eq!(check(&same(1), &present, &good), Ok(()));
-    let bad: [(&str, fn(&mut Document)); 12] = [
+    type Spoil = fn(&mut Document);
+    let bad: [(&str, Spoil); 12] = [
         ("jumps", |d| d.view.number.0 += 1),
         ("the ballot with it", |d| d.ballot += 1),
         ("another order", |d| d.view.members.swap(0, 1)),
