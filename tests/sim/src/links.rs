@@ -24,7 +24,7 @@ impl World {
             return self.violated("effects", format!("n{node} sends to itself: {envelope:?}"), None);
         }
         self.stats.frames += 1;
-        self.coverage.message(&envelope.message);
+        self.coverage.message(from, to, &envelope.message);
         let frame = encode_envelope(envelope);
         let values = if self.profile.value_bytes > 0 { 8 << 20 } else { 0 };
         if frame.len() > MAX_FRAME + values {

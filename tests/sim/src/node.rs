@@ -7,7 +7,7 @@ use sidegrid_core::event::Ticket;
 use sidegrid_core::gate::Gate;
 use sidegrid_core::lease::Lease;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
-use sidegrid_core::{MemberId, ViewNumber};
+use sidegrid_core::{Kept, MemberId, ViewNumber};
 use sidegrid_store::Store;
 
 use crate::clock::{Clock, Instant};
@@ -74,8 +74,12 @@ pub(crate) struct Node {
     pub(crate) locality: Locality,
     /// What runs on it.
     pub(crate) life: Option<Life>,
+    /// Copies of an incarnation that was superseded, for the next one of its process.
+    pub(crate) kept: Option<Kept<Store>>,
     /// Incarnations so far.
     pub(crate) incarnations: u8,
+    /// The first incarnation of its present boot.
+    pub(crate) booted: u8,
     /// Whether it was ever started.
     pub(crate) started: bool,
     /// Faults that stop all of it.
@@ -114,7 +118,9 @@ impl Node {
             identity,
             locality,
             life: None,
+            kept: None,
             incarnations: 0,
+            booted: 1,
             started: false,
             paused: 0,
             wedged: 0,
@@ -146,6 +152,14 @@ impl Node {
     pub(crate) fn hold(&mut self, thread: Thread, what: What) {
         if self.held.len() < MAX_HELD {
             self.held.push((thread, what));
+        }
+    }
+
+    /// A machine boots again; a pod goes on where it is.
+    pub(crate) fn boot(&mut self) {
+        if let PlatformIdentity::Host { boot, .. } = &mut self.identity {
+            self.booted = self.incarnations + 1;
+            *boot = format!("b{}", self.booted);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The world: nodes, links, registry and apps under one queue of events.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -64,6 +65,10 @@ pub(crate) struct World {
     pub(crate) next_value: i64,
     pub(crate) agreed: Agreed,
     pub(crate) limits: Limits,
+    /// Incarnations that took over copies, and of which one before in their process (V-9).
+    pub(crate) took_over: BTreeMap<MemberId, MemberId>,
+    /// Whose end the platform has told.
+    pub(crate) platform_said: BTreeSet<MemberId>,
     /// Lost incarnations that nobody has proved dead yet.
     pub(crate) lost: Vec<MemberId>,
     pub(crate) healed: bool,
@@ -103,6 +108,8 @@ impl World {
             next_value: 0,
             limits: limits(&profile),
             agreed,
+            took_over: BTreeMap::new(),
+            platform_said: BTreeSet::new(),
             lost: Vec::new(),
             healed: false,
             armed: Vec::new(),

@@ -182,7 +182,8 @@ impl Membership {
             .iter()
             .filter(|(id, d)| {
                 let is_less = |there: &Proof| d.proof == Proof::Released && *there != Proof::Released;
-                matters(id) && document.proofs.get(id).is_none_or(is_less) && cx.now.since(d.learned) >= PROVE_AFTER
+                let may_say = d.proof.is_of_members() && matters(id);
+                may_say && document.proofs.get(id).is_none_or(is_less) && cx.now.since(d.learned) >= PROVE_AFTER
             })
             .map(|(id, d)| (*id, d.proof))
             .collect();

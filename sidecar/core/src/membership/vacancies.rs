@@ -67,15 +67,6 @@ impl Vacancies {
     }
 }
 
-/// The document's vacant groups after a change to `view`: who were the last in-sync owners of each.
-pub(super) fn after(document: &Document, view: &View) -> BTreeMap<GroupId, Vec<MemberId>> {
-    let last = |group: GroupId| match document.vacant.get(&group) {
-        Some(owners) => owners.clone(),
-        None => document.view.owners(group).to_vec(),
-    };
-    view.vacant().map(|group| (group, last(group))).collect()
-}
-
 impl Membership {
     /// The copies that this process kept of incarnation `of`.
     pub(crate) fn keep_copies(&mut self, of: MemberId, groups: BTreeSet<GroupId>) {
