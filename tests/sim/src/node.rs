@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sidegrid_core::core::Core;
-use sidegrid_core::event::Ticket;
+use sidegrid_core::event::{Port, Ticket};
 use sidegrid_core::gate::Gate;
 use sidegrid_core::lease::Lease;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
@@ -21,8 +21,22 @@ const MAX_HELD: usize = 20_000;
 pub(crate) struct Peer {
     /// Who.
     pub(crate) id: MemberId,
-    /// Whether both connections stand.
-    pub(crate) up: bool,
+    /// Whether the connection on the data port stands.
+    pub(crate) data: bool,
+    /// Whether the one on the failure-detection port does.
+    pub(crate) detection: bool,
+    /// Whether the data connection will be given up, since what was written to it is not acknowledged.
+    pub(crate) given_up: bool,
+}
+
+impl Peer {
+    /// The connection of a port.
+    pub(crate) fn stands(&mut self, port: Port) -> &mut bool {
+        match port {
+            Port::Data => &mut self.data,
+            Port::FailureDetection => &mut self.detection,
+        }
+    }
 }
 
 /// A running incarnation.

@@ -22,7 +22,7 @@ use crate::queue::{Queue, What};
 use crate::registry::Registry;
 use crate::report::{Statistics, Violation};
 use crate::rng::Rng;
-use crate::standing::StandingFault;
+use crate::standing::{SLOWER, StandingFault};
 use crate::trace::Trace;
 use crate::workload::App;
 
@@ -356,7 +356,15 @@ fn agreed(profile: &Profile) -> Agreed {
 
 fn limits(profile: &Profile) -> Limits {
     if profile.value_bytes > 0 {
-        return Limits::default();
+        // As much smaller than usual as the links are slower than a gigabit.
+        let usual = Limits::default();
+        return Limits {
+            window_start_bytes: usual.window_start_bytes / SLOWER,
+            window_least_bytes: usual.window_least_bytes / SLOWER,
+            window_most_bytes: usual.window_most_bytes / SLOWER,
+            transfer_chunk_bytes: usual.transfer_chunk_bytes / SLOWER,
+            ..usual
+        };
     }
     let ordinary = Limits {
         operations_in_flight: 256,
