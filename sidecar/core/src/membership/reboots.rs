@@ -59,7 +59,7 @@ impl Membership {
         let ended: Vec<_> = view.members.iter().chain(departed).filter_map(shown).collect();
         let mut admitted = true;
         for (old, evidence) in ended {
-            if evidence == EndEvidence::Certain {
+            if evidence == EndEvidence::Certain || cx.bug(Bug::AnotherBootIsProof) {
                 self.learn_death(cx, old, Proof::NewerIncarnation);
                 continue;
             }
