@@ -86,6 +86,7 @@ impl World {
         self.coverage.change(before, &after);
         self.check_document(before, &after);
         self.note_losses(before, &after);
+        self.note_vacancies(&after);
     }
 
     /// The registry has made a lost document again.
@@ -94,6 +95,7 @@ impl World {
         self.stats.views += 1;
         self.note(format_args!("MADE AGAIN {}", crate::format::document(&after)));
         self.check_excluded(&after);
+        self.note_vacancies(&after);
         self.begin_armed();
         // The operator compares the document with the pods again.
         for dead in self.platform_said.clone() {

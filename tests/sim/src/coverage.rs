@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use sidegrid_core::{GroupId, MemberId, Version};
 use sidegrid_core::document::{Document, Proof};
 use sidegrid_core::event::{Effect, Notice, RegistryAnswer, RegistryCall};
 use sidegrid_core::message::{Message, WriteBody};
 use sidegrid_core::operation::{Applied, Refusal, RefusalReason};
 use sidegrid_core::view::View;
+use sidegrid_core::{GroupId, MemberId, Version};
 
 use crate::queue::Fate;
 
 /// All rules, in the order of the document.
 pub(crate) const RULES: [&str; 58] = [
-    "L-1", "L-2", "L-3", "L-4", "L-5", "L-6", "V-1", "V-2", "V-3", "V-4", "V-5", "V-6", "V-7", "V-8", "V-9", "V-10", "V-11", "S-1", "S-2", "P-1", "P-3", "P-2", "C-1", "C-2", "C-3", "C-4", "C-5", "C-6", "C-7", "C-8", "D-1", "W-1", "W-2", "W-3", "W-4", "W-5", "O-1", "O-2", "O-3", "O-4", "R-1", "R-2", "M-1", "M-2", "T-1", "T-2", "E-1", "E-2", "E-3", "E-4", "G-1", "G-2", "G-3", "G-4", "G-5", "A-1", "B-1", "F-1",
+    "L-1", "L-2", "L-3", "L-4", "L-5", "L-6", "V-1", "V-2", "V-3", "V-4", "V-5", "V-6", "V-7", "V-8", "V-9", "V-10",
+    "V-11", "S-1", "S-2", "P-1", "P-3", "P-2", "C-1", "C-2", "C-3", "C-4", "C-5", "C-6", "C-7", "C-8", "D-1", "W-1",
+    "W-2", "W-3", "W-4", "W-5", "O-1", "O-2", "O-3", "O-4", "R-1", "R-2", "M-1", "M-2", "T-1", "T-2", "E-1", "E-2",
+    "E-3", "E-4", "G-1", "G-2", "G-3", "G-4", "G-5", "A-1", "B-1", "F-1",
 ];
 
 /// How often each rule was seen at work.

@@ -94,7 +94,8 @@ impl World {
         let local = self.nodes[node].clock.local(self.now);
         let Some(life) = self.nodes[node].life.as_ref() else { return };
         let Some(ping) = life.lease.ping(local) else { return };
-        let peers: smallvec::SmallVec<[MemberId; 8]> = life.peers.iter().filter(|p| p.detection).map(|p| p.id).collect();
+        let peers: smallvec::SmallVec<[MemberId; 8]> =
+            life.peers.iter().filter(|p| p.detection).map(|p| p.id).collect();
         for to in peers {
             self.send_ping(node, to, ping);
         }

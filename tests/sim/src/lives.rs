@@ -70,7 +70,10 @@ impl World {
             view: ViewNumber::NONE,
         });
         let former = formerly.map(crate::trace::label);
-        self.note(format_args!("START {} formerly {former:?}, with copies of {groups} groups", crate::trace::label(id)));
+        self.note(format_args!(
+            "START {} formerly {former:?}, with copies of {groups} groups",
+            crate::trace::label(id)
+        ));
         self.queue.push(self.now + self.rng.between(0, 2 * MS), What::Tick { node, id });
         self.nodes[node].life.as_mut().expect("made above").tick_at = self.now;
         self.queue.push(self.now + self.rng.between(0, 100 * MS), What::PingTimer { node, id });

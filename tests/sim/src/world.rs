@@ -8,7 +8,7 @@ use sidegrid_core::document::{Agreed, AgreedCache, HASH_RULE};
 use sidegrid_core::event::{Effect, Effects, Event};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::planted_bug::{Bug, Bugs};
-use sidegrid_core::{ClusterUid, MemberId};
+use sidegrid_core::{ClusterUid, GroupId, MemberId};
 
 use crate::checkers::Checkers;
 use crate::clock::{Clock, Instant, MAX_RATE_PPM, MS, SEC};
@@ -67,6 +67,8 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     /// Incarnations that took over copies, and of which one before in their process (V-9).
     pub(crate) took_over: BTreeMap<MemberId, MemberId>,
+    /// Since when groups are vacant.
+    pub(crate) vacant_since: BTreeMap<GroupId, Instant>,
     /// Whose end the platform has told.
     pub(crate) platform_said: BTreeSet<MemberId>,
     /// Lost incarnations that nobody has proved dead yet.
@@ -109,6 +111,7 @@ impl World {
             limits: limits(&profile),
             agreed,
             took_over: BTreeMap::new(),
+            vacant_since: BTreeMap::new(),
             platform_said: BTreeSet::new(),
             lost: Vec::new(),
             healed: false,

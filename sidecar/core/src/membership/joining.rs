@@ -95,8 +95,7 @@ impl Membership {
             return false;
         }
         // One that has released may still be reached, but knows of nobody any more.
-        let nobody =
-            self.reached.iter().all(|id| self.dead.contains_key(id)) && !document.view.members.is_empty();
+        let nobody = self.reached.iter().all(|id| self.dead.contains_key(id)) && !document.view.members.is_empty();
         self.nobody_since = nobody.then(|| self.nobody_since.unwrap_or(cx.now));
         if self.setup.exclusive {
             let counted: Vec<Member> = document.view.members.iter().chain(&document.departed).cloned().collect();

@@ -110,7 +110,9 @@ impl Membership {
             Some(EndEvidence::AnotherBoot) => alone,
             None => false,
         };
-        candidates.iter().filter(counts).map(|m| m.id).collect()
+        // The copies of the one before in this same process have not gone with it (V-9): it releases.
+        let goes_on = self.setup.formerly.filter(|_| self.vacancies.kept().is_some());
+        candidates.iter().filter(counts).map(|m| m.id).filter(|id| Some(*id) != goes_on).collect()
     }
 }
 

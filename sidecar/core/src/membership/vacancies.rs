@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Membership;
-use crate::document::Document;
+use crate::document::{Document, Proof};
 use crate::event::Notice;
 use crate::ids::{GroupId, MemberId};
 use crate::member::Member;
@@ -103,7 +103,9 @@ impl Membership {
                 continue;
             }
             let claimed = self.vacancies.claims.keys().any(|id| keeps(*id, group, owners));
-            let all_dead = owners.iter().all(|o| self.dead.contains_key(o));
+            // One that has released may live on in its process, and keep its copy.
+            let ended = |o: &MemberId| self.dead.get(o).is_some_and(|d| d.proof != Proof::Released);
+            let all_dead = owners.iter().all(ended);
             // While the registry was behind, an owner may have kept to an older view and could not come back (G-4).
             let since = self.vacancies.since.get(&group).copied().unwrap_or(now).max(self.registry.seen_behind);
             let waited = now.since(since) >= self.timing.orphan_wait || self.setup.bugs.has(Bug::LastCopiesNotAwaited);

@@ -60,7 +60,7 @@ impl World {
     }
 
     /// Whether an incarnation has the copy of one of these, having run in the same process.
-    fn kept_one_of(&self, id: MemberId, last: &[MemberId]) -> bool {
+    pub(crate) fn kept_one_of(&self, id: MemberId, last: &[MemberId]) -> bool {
         std::iter::successors(Some(id), |id| self.took_over.get(id).copied()).any(|id| last.contains(&id))
     }
 }
