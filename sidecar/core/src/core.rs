@@ -342,6 +342,12 @@ impl<S: Storage> Core<S> {
         self.membership.participation() != Participation::Superseded && self.data.serves(group, now)
     }
 
+    /// Whether this node keeps the copy of a vacant group that an earlier incarnation of its process held: for checkers.
+    #[must_use]
+    pub fn keeps(&self, group: GroupId) -> bool {
+        self.data.kept().contains(&group)
+    }
+
     /// Sizes of internal tables, by name: for checkers of bounded memory.
     #[must_use]
     pub fn table_sizes(&self) -> std::collections::BTreeMap<&'static str, usize> {

@@ -72,6 +72,17 @@ impl Document {
     pub fn expected(&self) -> Expected {
         Expected { cluster: self.cluster, version: self.version(), revision: self.revision }
     }
+
+    /// The vacant groups after a change to `view`: who were the last in-sync owners of each (V-9).
+    #[must_use]
+    pub fn vacant_after(&self, view: &View) -> BTreeMap<GroupId, Vec<MemberId>> {
+        let known = self.view.groups.len();
+        let last = |group: GroupId| match self.vacant.get(&group) {
+            Some(owners) => owners.clone(),
+            None => self.view.owners(group).to_vec(),
+        };
+        view.vacant().filter(|group| group.index() < known).map(|group| (group, last(group))).collect()
+    }
 }
 
 /// An older view in which somebody might still hold a lease.
@@ -94,6 +105,14 @@ pub enum Proof {
     Person,
     /// It released: it serves, pings, echoes and votes no more, and its own promises have run out.
     Released,
+}
+
+impl Proof {
+    /// Whether members store it. What the platform and people say, they store themselves, again if it gets lost (G-5).
+    #[must_use]
+    pub const fn is_of_members(self) -> bool {
+        matches!(self, Proof::NewerIncarnation | Proof::Released)
+    }
 }
 
 /// A clustered cache, as all members must have it.

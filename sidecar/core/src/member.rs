@@ -95,16 +95,24 @@ impl Member {
     #[must_use]
     pub fn shows_end_of(&self, older: &Member) -> Option<EndEvidence> {
         let later = self.id != older.id && self.incarnation > older.incarnation;
+        // The clock that counts incarnations begins again with a boot.
+        self.identity.succeeds(&older.identity).filter(|evidence| *evidence == EndEvidence::AnotherBoot || later)
+    }
+}
+
+impl PlatformIdentity {
+    /// What the later of two incarnations with these identities shows of the other, which had `older`.
+    pub(crate) fn succeeds(&self, older: &PlatformIdentity) -> Option<EndEvidence> {
         let certain = |is: bool| is.then_some(EndEvidence::Certain);
-        match (&self.identity, &older.identity) {
-            (PlatformIdentity::Pod { uid }, PlatformIdentity::Pod { uid: other }) => certain(uid == other && later),
+        match (self, older) {
+            (PlatformIdentity::Pod { uid }, PlatformIdentity::Pod { uid: other }) => certain(uid == other),
             (
                 PlatformIdentity::Host { machine, boot, lock },
                 PlatformIdentity::Host { machine: old_machine, boot: old_boot, lock: old_lock },
             ) if machine == old_machine && !machine.is_empty() => {
                 let path = |lock: &str| lock.split_once('#').map_or(lock.to_owned(), |(path, _)| path.to_owned());
                 if boot == old_boot {
-                    return certain(lock == old_lock && later);
+                    return certain(lock == old_lock);
                 }
                 (path(lock) == path(old_lock)).then_some(EndEvidence::AnotherBoot)
             }

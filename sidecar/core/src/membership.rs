@@ -400,7 +400,13 @@ impl Membership {
         }
         // The first proof is as good as a second one, which would begin the wait after it anew (P-2), again and again when
         // two sources tell two kinds. A release counts as more.
-        if self.dead.get(&member).is_some_and(|d| d.proof == Proof::Released || proof != Proof::Released) {
+        if let Some(known) = self.dead.get_mut(&member)
+            && (known.proof == Proof::Released || proof != Proof::Released)
+        {
+            if proof.is_of_members() && !known.proof.is_of_members() {
+                // What this node may say itself, should the document lose what the platform said.
+                known.proof = proof;
+            }
             return;
         }
         self.dead.insert(member, Death { proof, learned: cx.now });

@@ -103,11 +103,21 @@ pub enum Bug {
     ShownViewsInstalled,
     /// Take operations without a bound.
     NoBoundOnOperations,
+    /// Exclude whoever is suspected, without weighing the broken links.
+    LinksNotWeighed,
+    /// Take another boot of the same machine id as proof while the one before answers.
+    AnotherBootIsProof,
+    /// Send again, on every turn, whatever is outstanding.
+    SendsAgainAtOnce,
+    /// Take new entries however full a cache is, and remove a few now and then.
+    RoomNotLookedFor,
+    /// Forget what an app's key was used for.
+    KeysForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 49] = [
+    pub const ALL: [Bug; 54] = [
         Bug::NoLease,
         Bug::VotersEchoOn,
         Bug::EchoAnyView,
@@ -157,6 +167,11 @@ impl Bug {
         Bug::OlderDocumentFollowed,
         Bug::ShownViewsInstalled,
         Bug::NoBoundOnOperations,
+        Bug::LinksNotWeighed,
+        Bug::AnotherBootIsProof,
+        Bug::SendsAgainAtOnce,
+        Bug::RoomNotLookedFor,
+        Bug::KeysForgotten,
     ];
 }
 

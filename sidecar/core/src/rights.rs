@@ -89,10 +89,14 @@ pub fn check_creation(caller: &Caller, first: &Document) -> Result<(), ChangeErr
     if !is_alone(caller, first) {
         return shape("view.members", "the first view has its maker as the only member");
     }
+    if !first.view.is_sound() {
+        return shape("view.groups", "each group of each class is there, and points to members");
+    }
     if first.view.number.0 != 1 || first.revision != 1 || first.ballot != 0 {
         return shape("view.number", "the first document has view 1, revision 1 and ballot 0");
     }
-    if !first.unsealed.is_empty() || !first.departed.is_empty() || !first.proofs.is_empty() {
+    let none_before = first.departed.is_empty() && first.proofs.is_empty() && first.vacant.is_empty();
+    if !first.unsealed.is_empty() || !none_before {
         return shape("unsealed", "nothing came before the first view");
     }
     Ok(())
@@ -109,11 +113,15 @@ pub fn check_change(
     next: &Document,
     may_have_released: &dyn Fn(&Member) -> bool,
 ) -> Result<(), ChangeError> {
+    if !present.view.is_sound() || !next.view.is_sound() {
+        return shape("view.groups", "each group of each class is there, and points to members");
+    }
     let is_member = is_in_view(caller, present);
     check_agreed(present, next, is_member)?;
     check_proofs(caller, present, next, is_member, may_have_released)?;
     check_unsealed(present, next)?;
     check_departed(present, next)?;
+    check_vacant(present, next)?;
     if next.view.number == present.view.number {
         return check_same_view(caller, present, next, is_member);
     }
@@ -176,13 +184,13 @@ fn check_proofs(
         }
         let refused = |remedy| Err(ChangeError::Proof { member, proof, remedy });
         let record = present.view.member(member).or_else(|| present.departed.iter().find(|m| m.id == member));
-        if matches!(proof, Proof::Platform | Proof::Person) {
+        if !proof.is_of_members() {
             return refused("the operator stores what the platform and people say");
         }
         if record.is_none() && !present.unsealed.iter().any(|u| u.members.contains(&member)) {
             return refused("no view that counts has that member");
         }
-        let own = record.is_some_and(|m| m.id != caller.member && m.identity == caller.identity);
+        let own = record.is_some_and(|m| m.id != caller.member && caller.identity.succeeds(&m.identity).is_some());
         let released = proof == Proof::Released && record.is_some_and(may_have_released);
         if !is_member && !own && !released {
             return refused("whoever is not in the view may prove the end of its own earlier incarnations alone");
@@ -217,6 +225,14 @@ fn check_departed(present: &Document, next: &Document) -> Result<(), ChangeError
     let mut before = present.departed.iter().chain(&present.view.members).map(|m| m.id);
     if before.any(|id| next.unsealed.iter().any(|u| u.members.contains(&id)) && !recorded.contains(&id)) {
         return shape("departed", "a member of an unsealed view stays recorded");
+    }
+    Ok(())
+}
+
+/// V-9: who they say to have held a vacant group's last copies may come back with one.
+fn check_vacant(present: &Document, next: &Document) -> Result<(), ChangeError> {
+    if next.vacant != present.vacant_after(&next.view) {
+        return shape("vacant", "it lists the groups without an owner, with those that were the last");
     }
     Ok(())
 }

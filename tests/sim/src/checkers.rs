@@ -17,6 +17,9 @@ pub(crate) mod survival;
 use sidegrid_core::document::Document;
 use sidegrid_core::event::Notice;
 
+use crate::clock::SEC;
+use crate::node::{incarnation_of, node_of};
+use crate::queue::What;
 use crate::world::World;
 
 /// What the checkers remember between two looks.
@@ -61,6 +64,9 @@ impl World {
             }
             Notice::LeaseGained => self.check_one_primary(),
             Notice::Transferred { .. } => self.stats.transfers += 1,
+            Notice::ProvedDead { member } if incarnation_of(*member) < self.nodes[node_of(*member)].booted.into() => {
+                self.coverage.hit("P-3");
+            }
             _ => {}
         }
     }
@@ -80,6 +86,7 @@ impl World {
         self.coverage.change(before, &after);
         self.check_document(before, &after);
         self.note_losses(before, &after);
+        self.note_vacancies(&after);
     }
 
     /// The registry has made a lost document again.
@@ -88,7 +95,12 @@ impl World {
         self.stats.views += 1;
         self.note(format_args!("MADE AGAIN {}", crate::format::document(&after)));
         self.check_excluded(&after);
+        self.note_vacancies(&after);
         self.begin_armed();
+        // The operator compares the document with the pods again.
+        for dead in self.platform_said.clone() {
+            self.queue.push(self.now + self.rng.between(SEC / 2, 2 * SEC), What::PlatformWord { dead });
+        }
     }
 
     /// The run is over and everything has been whole for a while.

@@ -1,26 +1,30 @@
 //! Which rules of `docs/PROTOCOL.md` a run has exercised: counted where the world sees a rule at work.
 
-use sidegrid_core::GroupId;
+use std::collections::BTreeMap;
+
 use sidegrid_core::document::{Document, Proof};
 use sidegrid_core::event::{Effect, Notice, RegistryAnswer, RegistryCall};
 use sidegrid_core::message::{Message, WriteBody};
 use sidegrid_core::operation::{Applied, Refusal, RefusalReason};
 use sidegrid_core::view::View;
+use sidegrid_core::{GroupId, MemberId, Version};
 
 use crate::queue::Fate;
 
 /// All rules, in the order of the document.
-pub(crate) const RULES: [&str; 52] = [
+pub(crate) const RULES: [&str; 58] = [
     "L-1", "L-2", "L-3", "L-4", "L-5", "L-6", "V-1", "V-2", "V-3", "V-4", "V-5", "V-6", "V-7", "V-8", "V-9", "V-10",
-    "S-1", "S-2", "P-1", "P-2", "C-1", "C-2", "C-3", "C-4", "C-5", "C-6", "C-7", "C-8", "D-1", "W-1", "W-2", "W-3",
-    "W-4", "O-1", "O-2", "O-3", "R-1", "R-2", "M-1", "M-2", "T-1", "T-2", "E-1", "E-2", "E-3", "G-1", "G-2", "G-3",
-    "G-4", "A-1", "B-1", "F-1",
+    "V-11", "S-1", "S-2", "P-1", "P-3", "P-2", "C-1", "C-2", "C-3", "C-4", "C-5", "C-6", "C-7", "C-8", "D-1", "W-1",
+    "W-2", "W-3", "W-4", "W-5", "O-1", "O-2", "O-3", "O-4", "R-1", "R-2", "M-1", "M-2", "T-1", "T-2", "E-1", "E-2",
+    "E-3", "E-4", "G-1", "G-2", "G-3", "G-4", "G-5", "A-1", "B-1", "F-1",
 ];
 
 /// How often each rule was seen at work.
 #[derive(Clone, Debug)]
 pub(crate) struct Coverage {
     counts: [u64; RULES.len()],
+    /// The newest write that was sent of each group, from whom to whom.
+    sent: BTreeMap<(MemberId, MemberId, GroupId), Version>,
     /// Of what happens all the time, by [`Often`].
     often: [u64; OFTEN.len()],
 }
@@ -39,7 +43,7 @@ const OFTEN: [&str; 5] = ["F-1", "L-3", "L-2", "W-4", "W-1"];
 
 impl Default for Coverage {
     fn default() -> Self {
-        Coverage { counts: [0; RULES.len()], often: [0; OFTEN.len()] }
+        Coverage { counts: [0; RULES.len()], sent: BTreeMap::new(), often: [0; OFTEN.len()] }
     }
 }
 
@@ -98,7 +102,7 @@ impl Coverage {
             Notice::VotesVoided => self.hit("V-4"),
             Notice::ProvedDead { .. } => self.hit("P-1"),
             Notice::ExclusionWaits { .. } => self.hit("V-5"),
-            Notice::GroupsLost { .. } => self.hit("V-9"),
+            Notice::GroupsVacant { .. } | Notice::GroupsLost { .. } => self.hit("V-9"),
             Notice::Promoted { resent, .. } => self.hits(if *resent > 0 { &["M-1", "M-2"] } else { &["M-2"] }),
             Notice::Transferred { .. } => self.hit("T-1"),
             Notice::Removed { .. } => self.hits(&["E-1", "E-2"]),
@@ -108,8 +112,18 @@ impl Coverage {
         }
     }
 
+    /// A write that went out before goes out again, for one of the reasons that there are.
+    fn replicated(&mut self, from: MemberId, to: MemberId, group: GroupId, newest: Version) {
+        let before = self.sent.entry((from, to, group)).or_insert(Version::ZERO);
+        let again = newest <= *before;
+        *before = newest.max(*before);
+        if again {
+            self.hit("W-5");
+        }
+    }
+
     /// What a message on its way shows.
-    pub(crate) fn message(&mut self, message: &Message) {
+    pub(crate) fn message(&mut self, from: MemberId, to: MemberId, message: &Message) {
         self.often(Often::Frame);
         match message {
             Message::VoteRequest { round, .. } if *round > 1 => self.hits(&["V-3", "V-10"]),
@@ -121,8 +135,11 @@ impl Coverage {
             Message::Stopped => self.hit("C-3"),
             Message::Released(_) => self.hit("C-4"),
             Message::ViewRequest => self.hit("W-2"),
-            Message::Replicate { writes, .. } => {
+            Message::Replicate { group, writes, .. } => {
                 self.often(Often::Replicate);
+                if let Some(newest) = writes.iter().map(|w| w.version).max() {
+                    self.replicated(from, to, *group, newest);
+                }
                 if writes.iter().any(|w| matches!(w.body, WriteBody::Tombstone)) {
                     self.hit("W-3");
                 }
@@ -132,6 +149,8 @@ impl Coverage {
             Message::Part { .. } => self.hit("T-1"),
             Message::PullRefused { .. } => self.hit("T-2"),
             Message::Evict(_) => self.hit("E-3"),
+            Message::Full(caches) if !caches.is_empty() => self.hit("E-4"),
+            Message::Suspects(_) => self.hit("V-11"),
             Message::Forwarded { result: Err(_), .. } => self.hit("O-2"),
             Message::Forward { operation, .. } if operation.idempotency.is_some() => self.hit("O-1"),
             _ => {}
@@ -146,7 +165,8 @@ impl Coverage {
         match refusal.reason {
             RefusalReason::NoLease => self.hit("L-5"),
             RefusalReason::Overloaded => self.hit("B-1"),
-            RefusalReason::UnknownOperation => self.hit("O-1"),
+            RefusalReason::UnknownOperation => self.hits(&["O-1", "O-4"]),
+            RefusalReason::ResultsFull | RefusalReason::IdempotencyMismatch => self.hit("O-4"),
             _ => {}
         }
     }

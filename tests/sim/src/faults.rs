@@ -8,6 +8,9 @@ use crate::node::node_of;
 use crate::queue::What;
 use crate::world::World;
 
+/// A machine that is down for so long has booted anew.
+const BOOT: u64 = 1500 * MS;
+
 /// A fault and when it begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
@@ -220,6 +223,9 @@ impl World {
     fn crash_for(&mut self, node: usize, down: u64) {
         if self.nodes[node].life.is_some() && !self.nodes[node].lost {
             self.crash(node);
+            if down >= BOOT {
+                self.nodes[node].boot();
+            }
             self.queue.push(self.now + down, What::Start { node, formerly: None });
         }
     }
@@ -260,6 +266,7 @@ impl World {
     }
 
     fn lose(&mut self, node: usize) {
+        self.nodes[node].kept = None;
         let dead = self.nodes[node].life.as_ref().map(|l| l.id);
         self.nodes[node].lost = true;
         self.stop(node);

@@ -7,11 +7,17 @@ use sidegrid_core::member::Member;
 use sidegrid_core::message::{Envelope, Message, MessageClass, Ping};
 use sidegrid_net::{decode_envelope, encode_envelope};
 
-use crate::clock::{MS, US};
+use crate::clock::{MS, SEC, US};
 use crate::network::Channel;
 use crate::node::{Peer, node_of};
 use crate::queue::What;
 use crate::world::World;
+
+/// How long what was written to a data connection may stay unacknowledged.
+const UNACKNOWLEDGED: u64 = 2 * SEC;
+
+/// The ports, with the channels that they are reached over.
+const PORTS: [(Port, Channel); 2] = [(Port::Data, Channel::Data), (Port::FailureDetection, Channel::Detection)];
 
 /// Longest frame that the grid may make here besides the values in it: more would be growth.
 const MAX_FRAME: usize = 512 << 10;
@@ -24,7 +30,7 @@ impl World {
             return self.violated("effects", format!("n{node} sends to itself: {envelope:?}"), None);
         }
         self.stats.frames += 1;
-        self.coverage.message(&envelope.message);
+        self.coverage.message(from, to, &envelope.message);
         let frame = encode_envelope(envelope);
         let values = if self.profile.value_bytes > 0 { 8 << 20 } else { 0 };
         if frame.len() > MAX_FRAME + values {
@@ -34,6 +40,7 @@ impl World {
             self.begin_armed_by_stop();
         }
         let link = (node, node_of(to));
+        self.note_unacknowledged(node, to);
         let Some(departs) =
             self.network.departure(link, self.now, frame.len(), envelope.message.class() == MessageClass::Data)
         else {
@@ -41,6 +48,19 @@ impl World {
         };
         for at in self.network.arrivals(Channel::Data, node, node_of(to), departs) {
             self.queue.push(at, What::Data { to, from, frame: frame.clone() });
+        }
+    }
+
+    /// What is written to a connection over a link that is cut is not acknowledged: it is given up after a while.
+    fn note_unacknowledged(&mut self, node: usize, to: MemberId) {
+        if self.network.passes_both(Channel::Data, node, node_of(to)) {
+            return;
+        }
+        let Some(life) = self.nodes[node].life.as_mut() else { return };
+        let id = life.id;
+        if let Some(peer) = life.peers.iter_mut().find(|p| p.id == to && p.data && !p.given_up) {
+            peer.given_up = true;
+            self.queue.push(self.now + UNACKNOWLEDGED, What::Broken { node, id, peer: to, attempt: 0 });
         }
     }
 
@@ -74,7 +94,8 @@ impl World {
         let local = self.nodes[node].clock.local(self.now);
         let Some(life) = self.nodes[node].life.as_ref() else { return };
         let Some(ping) = life.lease.ping(local) else { return };
-        let peers: smallvec::SmallVec<[MemberId; 8]> = life.peers.iter().filter(|p| p.up).map(|p| p.id).collect();
+        let peers: smallvec::SmallVec<[MemberId; 8]> =
+            life.peers.iter().filter(|p| p.detection).map(|p| p.id).collect();
         for to in peers {
             self.send_ping(node, to, ping);
         }
@@ -135,7 +156,8 @@ impl World {
             if known.is_none() {
                 fresh.push(peer.id);
             }
-            life.peers.push(Peer { id: peer.id, up: known.is_some_and(|p| p.up) });
+            let fresh = Peer { id: peer.id, data: false, detection: false, given_up: false };
+            life.peers.push(known.copied().unwrap_or(fresh));
         }
         life.told.retain(|t| peers.iter().any(|p| p.id == t.0));
         let id = life.id;
@@ -148,28 +170,32 @@ impl World {
         }
     }
 
-    /// Whether both connections between a node and a peer could be made now.
-    fn reaches(&self, node: usize, peer: MemberId) -> bool {
-        let other = node_of(peer);
-        self.lives(other, peer) && self.nodes[other].paused == 0 && self.network.connects(node, other)
-    }
-
-    /// A node tries to connect with a peer, again and again until it succeeds or the peer has ended.
+    /// A node tries to connect with a peer, again and again until both ports are or the peer has ended.
     pub(crate) fn dial(&mut self, node: usize, id: MemberId, peer: MemberId, attempt: u32) {
-        let reaches = self.reaches(node, peer);
-        let gone = !self.lives(node_of(peer), peer);
-        let Some(life) = self.nodes[node].life.as_mut().filter(|l| l.id == id) else { return };
-        let Some(known) = life.peers.iter_mut().find(|p| p.id == peer) else { return };
-        if known.up || gone {
+        let other = node_of(peer);
+        if !self.lives(other, peer) {
             return;
         }
-        if reaches {
-            known.up = true;
-            self.step(node, Event::Reached { peer });
-            return;
+        for (port, channel) in PORTS {
+            let reaches = self.nodes[other].paused == 0 && self.network.passes_both(channel, node, other);
+            let Some(life) = self.nodes[node].life.as_mut().filter(|l| l.id == id) else { return };
+            let Some(known) = life.peers.iter_mut().find(|p| p.id == peer) else { return };
+            if *known.stands(port) || !reaches {
+                continue;
+            }
+            *known.stands(port) = true;
+            known.given_up &= port != Port::Data;
+            let both = known.data && known.detection;
+            self.step(node, Event::Connected { peer, port });
+            if both && self.lives(node, id) {
+                self.step(node, Event::Reached { peer });
+            }
         }
-        let pause = ((10 * MS) << attempt.min(6)).min(500 * MS);
-        self.queue.push(self.now + pause, What::Dial { node, id, peer, attempt: attempt + 1 });
+        let Some(life) = self.nodes[node].life.as_ref().filter(|l| l.id == id) else { return };
+        if life.peers.iter().any(|p| p.id == peer && !(p.data && p.detection)) {
+            let pause = ((10 * MS) << attempt.min(6)).min(500 * MS);
+            self.queue.push(self.now + pause, What::Dial { node, id, peer, attempt: attempt + 1 });
+        }
     }
 
     /// A process has ended and its host refuses connections: whoever is connected with it hears so soon.
@@ -177,32 +203,34 @@ impl World {
         for node in 0..self.nodes.len() {
             let Some(life) = self.nodes[node].life.as_ref() else { continue };
             let id = life.id;
-            if life.peers.iter().any(|p| p.id == dead && p.up) {
+            if life.peers.iter().any(|p| p.id == dead && (p.data || p.detection)) {
                 let after = self.rng.between(200 * US, 20 * MS);
                 self.queue.push(self.now + after, What::Broken { node, id, peer: dead, attempt: 0 });
             }
         }
     }
 
-    /// A connection breaks and a fresh dial fails.
+    /// The connections break over what is cut, or to what has ended, and a fresh dial fails.
     pub(crate) fn broken(&mut self, node: usize, id: MemberId, peer: MemberId, attempt: u32) {
         let other = node_of(peer);
         let gone = !self.lives(other, peer);
-        let cut = !self.network.connects(node, other);
+        let cut = PORTS.map(|(port, channel)| (port, !self.network.passes_both(channel, node, other)));
         let Some(life) = self.nodes[node].life.as_mut().filter(|l| l.id == id) else { return };
-        let Some(known) = life.peers.iter_mut().find(|p| p.id == peer && p.up) else { return };
-        if gone && cut && attempt < 30 {
+        let Some(known) = life.peers.iter_mut().find(|p| p.id == peer) else { return };
+        known.given_up = false;
+        if gone && cut.iter().any(|(_, cut)| *cut) && attempt < 30 {
             // The refusal does not get here either.
             self.queue.push(self.now + 300 * MS, What::Broken { node, id, peer, attempt: attempt + 1 });
             return;
         }
-        if !gone && !cut {
-            return;
+        let breaks = |(port, cut): (Port, bool)| ((gone || cut) && std::mem::take(known.stands(port))).then_some(port);
+        let broken: smallvec::SmallVec<[Port; 2]> = cut.into_iter().filter_map(breaks).collect();
+        for &port in &broken {
+            if self.lives(node, id) {
+                self.step(node, Event::Unreachable { peer, port });
+            }
         }
-        known.up = false;
-        self.step(node, Event::Unreachable { peer, port: Port::Data });
-        self.step(node, Event::Unreachable { peer, port: Port::FailureDetection });
-        if !gone {
+        if !gone && !broken.is_empty() {
             self.queue.push(self.now + 10 * MS, What::Dial { node, id, peer, attempt: 0 });
         }
     }
@@ -231,7 +259,7 @@ impl World {
                 let Some(peer) = self.nodes[other].life.as_ref().map(|l| l.id) else { continue };
                 let Some(life) = self.nodes[node].life.as_mut() else { continue };
                 let Some(known) = life.peers.iter_mut().find(|p| p.id == peer) else { continue };
-                known.up = false;
+                *known = Peer { id: peer, data: false, detection: false, given_up: false };
                 let id = life.id;
                 let after = self.rng.between(MS, 300 * MS);
                 self.queue.push(self.now + after, What::Dial { node, id, peer, attempt: 0 });

@@ -6,7 +6,7 @@ use sidegrid_core::core::{Core, Setup};
 use sidegrid_core::document::{Document, Proof};
 use sidegrid_core::event::{CallId, Effect, RegistryAnswer, RegistryCall};
 use sidegrid_core::view::Replicas;
-use sidegrid_core::{MemberId, ViewNumber};
+use sidegrid_core::{Kept, MemberId, ViewNumber};
 
 use crate::clock::{Instant, MS};
 use crate::history::Told;
@@ -14,6 +14,9 @@ use crate::node::{Life, incarnation_of, node_of};
 use crate::queue::{Fate, What};
 use crate::store::new_store;
 use crate::world::World;
+
+/// The call by which the platform's word is stored; cores count theirs up from zero.
+const PLATFORM: CallId = CallId(u64::MAX);
 
 impl World {
     /// Starts a node's process, or a new incarnation in the process of `formerly`.
@@ -37,9 +40,19 @@ impl World {
             seed,
             bugs: self.bugs(),
         };
-        let store = Arc::new(new_store(&self.profile, self.groups(), seed));
+        // Another process starts empty.
+        let kept = self.nodes[node].kept.take().filter(|_| formerly.is_some());
+        let groups = kept.as_ref().map_or(0, Kept::groups);
+        let store = match &kept {
+            Some(kept) => Arc::clone(kept.store()),
+            None => Arc::new(new_store(&self.profile, self.groups(), seed)),
+        };
         let local = self.nodes[node].clock.local(self.now);
-        let core = Core::new(setup, Arc::clone(&store), local);
+        self.took_over.extend(formerly.filter(|_| kept.is_some()).map(|formerly| (id, formerly)));
+        let core = match kept {
+            Some(kept) => Core::resume(setup, kept, local),
+            None => Core::new(setup, Arc::clone(&store), local),
+        };
         let (gate, lease) = (core.gate(), core.lease());
         let n = &mut self.nodes[node];
         (n.started, n.draining, n.left) = (true, false, false);
@@ -56,7 +69,11 @@ impl World {
             next_ticket: 0,
             view: ViewNumber::NONE,
         });
-        self.note(format_args!("START {} formerly {:?}", crate::trace::label(id), formerly.map(crate::trace::label)));
+        let former = formerly.map(crate::trace::label);
+        self.note(format_args!(
+            "START {} formerly {former:?}, with copies of {groups} groups",
+            crate::trace::label(id)
+        ));
         self.queue.push(self.now + self.rng.between(0, 2 * MS), What::Tick { node, id });
         self.nodes[node].life.as_mut().expect("made above").tick_at = self.now;
         self.queue.push(self.now + self.rng.between(0, 100 * MS), What::PingTimer { node, id });
@@ -72,7 +89,9 @@ impl World {
 
     /// A process dies: its host refuses connections, and its apps' operations have no answer.
     pub(crate) fn crash(&mut self, node: usize) {
-        if let Some(id) = self.stop(node) {
+        // What an incarnation before has kept ends with the process.
+        self.nodes[node].kept = None;
+        if let Some(Life { id, .. }) = self.stop(node) {
             self.note(format_args!("CRASH {}", crate::trace::label(id)));
             // In pods the platform says so too, also while the next incarnation says it by itself.
             if self.profile.pods && self.rng.percent(40) {
@@ -82,8 +101,8 @@ impl World {
         }
     }
 
-    /// Nothing runs on a node any more, and nobody is told.
-    pub(crate) fn stop(&mut self, node: usize) -> Option<MemberId> {
+    /// Nothing runs on a node any more, and nobody is told. Gives what ran.
+    pub(crate) fn stop(&mut self, node: usize) -> Option<Life> {
         let life = self.nodes[node].life.take()?;
         self.nodes[node]
             .held
@@ -91,13 +110,14 @@ impl World {
         for (_, app, operation) in &life.waiting {
             self.after_attempt(*app, *operation, Told::Unknown);
         }
-        Some(life.id)
+        Some(life)
     }
 
-    /// An incarnation is out of the view: a new one starts in the same process.
+    /// An incarnation is out of the view: a new one starts in the same process, with the copies that were in sync (V-9).
     pub(crate) fn supersede(&mut self, node: usize) {
         self.stats.superseded += 1;
-        let Some(id) = self.stop(node) else { return };
+        let Some(Life { id, core, .. }) = self.stop(node) else { return };
+        self.nodes[node].kept = core.into_kept();
         self.refuse_connections(id);
         let after = self.rng.between(MS, 20 * MS);
         self.queue.push(self.now + after, What::Start { node, formerly: Some(id) });
@@ -172,6 +192,7 @@ impl World {
         self.trace_registry(node, id, request, &answer);
         self.coverage.registry(&answer, fate);
         if changed {
+            self.check_rights(id, before.as_deref(), call == PLATFORM);
             self.document_changed(before.as_deref());
         }
         let back = self.registry.back();
@@ -192,6 +213,7 @@ impl World {
             return;
         }
         debug_assert!(!self.lives(node_of(dead), dead), "it has ended");
+        self.platform_said.insert(dead);
         // And with it all that ran there before.
         let counted = document.view.ids().chain(document.unsealed.iter().flat_map(|u| u.members.iter().copied()));
         let ended = |id: &MemberId| node_of(*id) == node_of(dead) && !self.lives(node_of(*id), *id);
@@ -209,7 +231,7 @@ impl World {
         next.revision += 1;
         next.proofs.extend(ended.into_iter().map(|id| (id, Proof::Platform)));
         let request = RegistryCall::Swap { expected: document.expected(), next: Arc::new(next) };
-        self.registry_arrive(node_of(dead), dead, CallId(0), &request, Fate::GivenUp);
+        self.registry_arrive(node_of(dead), dead, PLATFORM, &request, Fate::GivenUp);
         self.coverage.hit("P-1");
     }
 }

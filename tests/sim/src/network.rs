@@ -136,9 +136,9 @@ impl Network {
         self.cuts[channel as usize][from * MAX_NODES + to] == 0
     }
 
-    /// Whether both connections stand in both directions.
-    pub(crate) fn connects(&self, one: usize, other: usize) -> bool {
-        [Channel::Data, Channel::Detection].iter().all(|&c| self.passes(c, one, other) && self.passes(c, other, one))
+    /// Whether frames pass in both directions.
+    pub(crate) fn passes_both(&self, channel: Channel, one: usize, other: usize) -> bool {
+        self.passes(channel, one, other) && self.passes(channel, other, one)
     }
 
     /// An ordinary one-way delay.

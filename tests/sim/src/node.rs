@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use sidegrid_core::core::Core;
-use sidegrid_core::event::Ticket;
+use sidegrid_core::event::{Port, Ticket};
 use sidegrid_core::gate::Gate;
 use sidegrid_core::lease::Lease;
 use sidegrid_core::member::{Locality, Member, PlatformIdentity};
-use sidegrid_core::{MemberId, ViewNumber};
+use sidegrid_core::{Kept, MemberId, ViewNumber};
 use sidegrid_store::Store;
 
 use crate::clock::{Clock, Instant};
@@ -21,8 +21,22 @@ const MAX_HELD: usize = 20_000;
 pub(crate) struct Peer {
     /// Who.
     pub(crate) id: MemberId,
-    /// Whether both connections stand.
-    pub(crate) up: bool,
+    /// Whether the connection on the data port stands.
+    pub(crate) data: bool,
+    /// Whether the one on the failure-detection port does.
+    pub(crate) detection: bool,
+    /// Whether the data connection will be given up, since what was written to it is not acknowledged.
+    pub(crate) given_up: bool,
+}
+
+impl Peer {
+    /// The connection of a port.
+    pub(crate) fn stands(&mut self, port: Port) -> &mut bool {
+        match port {
+            Port::Data => &mut self.data,
+            Port::FailureDetection => &mut self.detection,
+        }
+    }
 }
 
 /// A running incarnation.
@@ -74,8 +88,12 @@ pub(crate) struct Node {
     pub(crate) locality: Locality,
     /// What runs on it.
     pub(crate) life: Option<Life>,
+    /// Copies of an incarnation that was superseded, for the next one of its process.
+    pub(crate) kept: Option<Kept<Store>>,
     /// Incarnations so far.
     pub(crate) incarnations: u8,
+    /// The first incarnation of its present boot.
+    pub(crate) booted: u8,
     /// Whether it was ever started.
     pub(crate) started: bool,
     /// Faults that stop all of it.
@@ -114,7 +132,9 @@ impl Node {
             identity,
             locality,
             life: None,
+            kept: None,
             incarnations: 0,
+            booted: 1,
             started: false,
             paused: 0,
             wedged: 0,
@@ -146,6 +166,14 @@ impl Node {
     pub(crate) fn hold(&mut self, thread: Thread, what: What) {
         if self.held.len() < MAX_HELD {
             self.held.push((thread, what));
+        }
+    }
+
+    /// A machine boots again; a pod goes on where it is.
+    pub(crate) fn boot(&mut self) {
+        if let PlatformIdentity::Host { boot, .. } = &mut self.identity {
+            self.booted = self.incarnations + 1;
+            *boot = format!("b{}", self.booted);
         }
     }
 

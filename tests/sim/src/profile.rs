@@ -222,7 +222,12 @@ fn theme_for(bug: Bug, rng: &mut Rng) -> Theme {
         | Bug::RemovalsNotOrdered
         | Bug::ExpiredIsAbsent
         | Bug::EvictsByItself
-        | Bug::NoBoundOnOperations => &THEMES,
+        | Bug::NoBoundOnOperations
+        | Bug::LinksNotWeighed
+        | Bug::AnotherBootIsProof
+        | Bug::SendsAgainAtOnce
+        | Bug::RoomNotLookedFor
+        | Bug::KeysForgotten => &THEMES,
         Bug::NoLease | Bug::VotersEchoOn | Bug::PromisesNotWaited | Bug::NoHalfRule => {
             &[Theme::Cuts, Theme::Pauses, Theme::Mixed]
         }

@@ -12,6 +12,9 @@ use crate::network::{Capacity, Quality};
 use crate::profile::{Profile, Theme};
 use crate::rng::Rng;
 
+/// By how much the links of the overloaded grid are slower than a gigabit.
+pub(crate) const SLOWER: usize = 64;
+
 /// When the fault begins: the grid has long been formed.
 const BEGINS: Instant = 15 * SEC;
 /// How long it stands.
@@ -215,12 +218,13 @@ impl Profile {
         self.without(dead);
     }
 
-    /// Links of ten megabits, whose queues hold two thirds of a second, and apps that write somewhat more than they carry:
-    /// as of 64 MiB before a gigabit, made small enough to be simulated.
+    /// Links whose queues hold half a second, and apps that write more than they carry: as a gigabit with 64 MiB before it,
+    /// made small enough to be simulated.
     fn overload(&mut self) {
-        (self.segments, self.keys, self.apps, self.think) = (8, 64, 120, 2000 * MS);
-        self.value_bytes = 128 << 10;
-        self.capacity = Some(Capacity { bytes_per_second: 1_250_000, queue_bytes: 800 << 10 });
+        (self.segments, self.keys, self.apps, self.think) = (8, 64, 120, 400 * MS);
+        self.value_bytes = 32 << 10;
+        let slower = SLOWER as u64;
+        self.capacity = Some(Capacity { bytes_per_second: 125_000_000 / slower, queue_bytes: (64 << 20) / slower });
         self.stands(Vec::new(), Duration::ZERO);
         self.demand().overload = Some(1_000);
     }

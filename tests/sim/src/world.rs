@@ -1,5 +1,6 @@
 //! The world: nodes, links, registry and apps under one queue of events.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use sidegrid_core::document::{Agreed, AgreedCache, HASH_RULE};
 use sidegrid_core::event::{Effect, Effects, Event};
 use sidegrid_core::limits::Limits;
 use sidegrid_core::planted_bug::{Bug, Bugs};
-use sidegrid_core::{ClusterUid, MemberId};
+use sidegrid_core::{ClusterUid, GroupId, MemberId};
 
 use crate::checkers::Checkers;
 use crate::clock::{Clock, Instant, MAX_RATE_PPM, MS, SEC};
@@ -21,7 +22,7 @@ use crate::queue::{Queue, What};
 use crate::registry::Registry;
 use crate::report::{Statistics, Violation};
 use crate::rng::Rng;
-use crate::standing::StandingFault;
+use crate::standing::{SLOWER, StandingFault};
 use crate::trace::Trace;
 use crate::workload::App;
 
@@ -64,6 +65,12 @@ pub(crate) struct World {
     pub(crate) next_value: i64,
     pub(crate) agreed: Agreed,
     pub(crate) limits: Limits,
+    /// Incarnations that took over copies, and of which one before in their process (V-9).
+    pub(crate) took_over: BTreeMap<MemberId, MemberId>,
+    /// Since when groups are vacant.
+    pub(crate) vacant_since: BTreeMap<GroupId, Instant>,
+    /// Whose end the platform has told.
+    pub(crate) platform_said: BTreeSet<MemberId>,
     /// Lost incarnations that nobody has proved dead yet.
     pub(crate) lost: Vec<MemberId>,
     pub(crate) healed: bool,
@@ -103,6 +110,9 @@ impl World {
             next_value: 0,
             limits: limits(&profile),
             agreed,
+            took_over: BTreeMap::new(),
+            vacant_since: BTreeMap::new(),
+            platform_said: BTreeSet::new(),
             lost: Vec::new(),
             healed: false,
             armed: Vec::new(),
@@ -349,7 +359,15 @@ fn agreed(profile: &Profile) -> Agreed {
 
 fn limits(profile: &Profile) -> Limits {
     if profile.value_bytes > 0 {
-        return Limits::default();
+        // As much smaller than usual as the links are slower than a gigabit.
+        let usual = Limits::default();
+        return Limits {
+            window_start_bytes: usual.window_start_bytes / SLOWER,
+            window_least_bytes: usual.window_least_bytes / SLOWER,
+            window_most_bytes: usual.window_most_bytes / SLOWER,
+            transfer_chunk_bytes: usual.transfer_chunk_bytes / SLOWER,
+            ..usual
+        };
     }
     let ordinary = Limits {
         operations_in_flight: 256,

@@ -51,8 +51,9 @@ impl<S: Storage> Data<S> {
             self.let_go(index);
             return;
         }
-        if kept && !(view.primary(group) == Some(cx.me) && placement.primary_since == view.number) {
-            // The group went on, or starts, without this copy.
+        if kept && view.primary(group) != Some(cx.me) {
+            // The group went on, or starts, without this copy. With it, this node is the primary, though perhaps since a view
+            // that it was never shown: nobody could be filled without it meanwhile.
             self.let_go(index);
         }
         if placement.empty_since > self.groups[index].empty_since {

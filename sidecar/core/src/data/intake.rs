@@ -12,6 +12,7 @@ use super::group::{Group, Role};
 use crate::ids::{CacheId, GroupId, MemberId};
 use crate::message::Message;
 use crate::operation::RefusalReason;
+use crate::planted_bug::Bug;
 use crate::step_context::StepContext;
 use crate::storage::{CacheKey, Fullness, Storage, StoredEntry};
 use crate::time::Time;
@@ -88,6 +89,9 @@ impl<S: Storage> Data<S> {
         entry: &StoredEntry,
         replaced: Option<&StoredEntry>,
     ) -> Option<RefusalReason> {
+        if cx.bug(Bug::RoomNotLookedFor) {
+            return None;
+        }
         let bytes = key.key.len() + entry.value.len();
         let replaced = replaced.map(|entry| key.key.len() + entry.value.len());
         let fullness = self.store.fullness(key.cache, bytes, replaced);
@@ -120,7 +124,7 @@ impl<S: Storage> Data<S> {
     /// write is decided: a removal takes a version, and may be of the same key.
     pub(super) fn make_room(&mut self, cx: &mut StepContext<'_>, cache: CacheId, bytes: usize) {
         let fullness = self.store.fullness(cache, bytes, None);
-        if fullness < Fullness::Over || fullness == Fullness::Refuses {
+        if cx.bug(Bug::RoomNotLookedFor) || fullness < Fullness::Over || fullness == Fullness::Refuses {
             return;
         }
         let most = (VICTIMS_PER_WRITE + bytes / BYTES_PER_VICTIM).min(MOST_VICTIMS_PER_WRITE);
@@ -133,7 +137,7 @@ impl<S: Storage> Data<S> {
         let mut news = false;
         for cache in caches {
             let fullness = self.store.fullness_now(*cache);
-            if fullness >= Fullness::Over {
+            if fullness >= Fullness::Over && !cx.bug(Bug::RoomNotLookedFor) {
                 self.upkeep.soon(cx.now);
             }
             news |= fullness >= Fullness::Pressed && self.intake.said.insert(*cache);

@@ -126,9 +126,13 @@ impl Links {
         }
     }
 
-    /// Puts back in line what seems lost.
-    pub(super) fn note_lost(&mut self, limits: &Limits, now: Time) {
+    /// Puts back in line what seems lost; or, with a rule left out, everything.
+    pub(super) fn note_lost(&mut self, limits: &Limits, now: Time, all: bool) {
         for link in self.links.values_mut() {
+            if all {
+                let outstanding: Vec<u64> = link.outstanding.keys().copied().collect();
+                outstanding.into_iter().for_each(|place| link.back_to_unsent(place));
+            }
             link.note_lost(limits, now);
         }
     }

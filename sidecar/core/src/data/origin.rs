@@ -241,7 +241,10 @@ impl Origin {
         if refusal.applied == Applied::No {
             outgoing.open.retain(|open| *open != (from, view));
         }
-        outgoing.last_refusal = refusal.reason;
+        // That a copy can't answer a read by itself is not why the read fails in the end.
+        if !(outgoing.operation.kind.is_read() && refusal.reason == RefusalReason::NoOwner) {
+            outgoing.last_refusal = refusal.reason;
+        }
         // At a bound the app is told at once, or after a few tries with what is small: carrying a value there again and
         // again would only add to the load. It goes on only to learn what became of an attempt whose fate is not known.
         let is_small = outgoing.operation.kind.value_bytes() <= SMALL_BYTES && outgoing.attempts < SMALL_TRIES;

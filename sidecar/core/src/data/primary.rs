@@ -50,6 +50,9 @@ impl<S: Storage> Data<S> {
         self.with_results(group, |results| results.over_below(id.origin, over_below, cx.now));
         match self.known(cx, group, asker, operation.idempotency) {
             ResultLookup::New => self.admit_write(cx, group, asker, &key, operation),
+            ResultLookup::Mismatch if cx.bug(Bug::KeysForgotten) => {
+                self.admit_write(cx, group, asker, &key, operation);
+            }
             ResultLookup::Pending(counter, outcome) => self.join_waiters(group, counter, asker, outcome),
             ResultLookup::Applied(outcome) | ResultLookup::Decided(outcome) => self.release(cx, group, asker, outcome),
             ResultLookup::Refused => self.refuse(cx, None, asker, RefusalReason::Rebalancing),
@@ -464,7 +467,7 @@ impl<S: Storage> Data<S> {
 
     /// Sends again what seems lost.
     pub(super) fn send_lost(&mut self, cx: &mut StepContext<'_>) {
-        self.links.note_lost(&cx.limits, cx.now);
+        self.links.note_lost(&cx.limits, cx.now, cx.bug(Bug::SendsAgainAtOnce));
         self.send_all_due(cx);
     }
 

@@ -75,7 +75,8 @@ impl<S: Storage> Data<S> {
     /// Orders the removal of expired entries of the groups led here, and of entries over a bound: led here at once,
     /// led elsewhere through their primary.
     pub(super) fn order_removals(&mut self, cx: &mut StepContext<'_>) {
-        let most = cx.limits.removals_per_turn;
+        let seldom = cx.bug(Bug::RoomNotLookedFor);
+        let most = if seldom { 256 } else { cx.limits.removals_per_turn };
         let expired = self.expire(cx, most);
         let caches = self.cache_class.len();
         let mut left = most;
@@ -93,6 +94,9 @@ impl<S: Storage> Data<S> {
             .any(|cache| self.store.fullness_now(CacheId(u16::try_from(cache).unwrap_or(u16::MAX))) >= Fullness::Over);
         self.upkeep.busy = expired >= most || left == 0 || (over && left < most);
         self.upkeep.next_at = cx.now + if self.upkeep.busy { NEXT } else { PERIOD };
+        if seldom {
+            (self.upkeep.busy, self.upkeep.next_at) = (false, cx.now + LATER);
+        }
     }
 
     /// Removes up to `most` expired entries, the longest expired groups first. Gives how many there were.

@@ -277,13 +277,14 @@ impl Membership {
         let candidates = document.unsealed.iter().cloned().chain([left]);
         let unsealed = sealing::unsealed(candidates.filter(|u| !u.members.is_empty()), &Aged(self, now));
         let mut proofs = document.proofs.clone();
-        proofs.extend(self.dead.iter().map(|(id, death)| (*id, death.proof)));
+        let said = self.dead.iter().filter(|(_, death)| death.proof.is_of_members());
+        proofs.extend(said.map(|(id, death)| (*id, death.proof)));
         // Those who have just gone too: the registry sees by their proofs that they may (G-5).
         let counted = |id: &MemberId| document.view.contains(*id) || unsealed.iter().any(|u| u.members.contains(id));
         proofs.retain(|id, _| view.contains(*id) || counted(id));
         let before = document.departed.iter().chain(&document.view.members);
         let departed = before.filter(|m| !view.contains(m.id) && counted(&m.id)).cloned().collect();
-        let vacant = super::vacancies::after(document, &view);
+        let vacant = document.vacant_after(&view);
         Document { revision: document.revision + 1, view, unsealed, departed, proofs, vacant, ..document.clone() }
     }
 

@@ -94,7 +94,8 @@ impl Membership {
         if document.view.contains(cx.me) {
             return false;
         }
-        let nobody = self.reached.is_empty() && !document.view.members.is_empty();
+        // One that has released may still be reached, but knows of nobody any more.
+        let nobody = self.reached.iter().all(|id| self.dead.contains_key(id)) && !document.view.members.is_empty();
         self.nobody_since = nobody.then(|| self.nobody_since.unwrap_or(cx.now));
         if self.setup.exclusive {
             let counted: Vec<Member> = document.view.members.iter().chain(&document.departed).cloned().collect();
@@ -182,7 +183,8 @@ impl Membership {
             .iter()
             .filter(|(id, d)| {
                 let is_less = |there: &Proof| d.proof == Proof::Released && *there != Proof::Released;
-                matters(id) && document.proofs.get(id).is_none_or(is_less) && cx.now.since(d.learned) >= PROVE_AFTER
+                let may_say = d.proof.is_of_members() && matters(id);
+                may_say && document.proofs.get(id).is_none_or(is_less) && cx.now.since(d.learned) >= PROVE_AFTER
             })
             .map(|(id, d)| (*id, d.proof))
             .collect();
@@ -214,7 +216,7 @@ impl Membership {
             self.show_view(cx, from);
             return;
         }
-        self.vacancies.claim(from, kept.as_ref(), cx.now, cx.limits.clients);
+        self.vacancies.claim(from, kept.as_ref(), cx.now, self.timing.orphan_wait, cx.limits.clients);
         if exclusive && !self.take_evidence(cx, &member) {
             self.joiners.remove(&from);
             return;

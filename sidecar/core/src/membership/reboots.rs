@@ -59,7 +59,7 @@ impl Membership {
         let ended: Vec<_> = view.members.iter().chain(departed).filter_map(shown).collect();
         let mut admitted = true;
         for (old, evidence) in ended {
-            if evidence == EndEvidence::Certain {
+            if evidence == EndEvidence::Certain || cx.bug(Bug::AnotherBootIsProof) {
                 self.learn_death(cx, old, Proof::NewerIncarnation);
                 continue;
             }
@@ -110,7 +110,9 @@ impl Membership {
             Some(EndEvidence::AnotherBoot) => alone,
             None => false,
         };
-        candidates.iter().filter(counts).map(|m| m.id).collect()
+        // The copies of the one before in this same process have not gone with it (V-9): it releases.
+        let goes_on = self.setup.formerly.filter(|_| self.vacancies.kept().is_some());
+        candidates.iter().filter(counts).map(|m| m.id).filter(|id| Some(*id) != goes_on).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Membership;
-use crate::document::Document;
+use crate::document::{Document, Proof};
 use crate::event::Notice;
 use crate::ids::{GroupId, MemberId};
 use crate::member::Member;
@@ -26,7 +26,8 @@ pub(super) struct Vacancies {
     claims: BTreeMap<MemberId, (KeptCopies, Time)>,
 }
 
-/// A claim that is not made again for so long is void: who made it may have gone.
+/// A claim that is not made again for so long gives nobody a group: who made it may have gone. It still keeps the group from
+/// starting empty for as long as its owners are waited for.
 const CLAIM_LASTS: Duration = Duration::from_secs(2);
 
 impl Vacancies {
@@ -39,8 +40,15 @@ impl Vacancies {
     }
 
     /// A node outside the view says which copies it keeps.
-    pub(super) fn claim(&mut self, from: MemberId, kept: Option<&KeptCopies>, now: Time, limit: usize) {
-        self.claims.retain(|id, (_, at)| *id != from && now.since(*at) < CLAIM_LASTS);
+    pub(super) fn claim(
+        &mut self,
+        from: MemberId,
+        kept: Option<&KeptCopies>,
+        now: Time,
+        orphan_wait: Duration,
+        limit: usize,
+    ) {
+        self.claims.retain(|id, (_, at)| *id != from && now.since(*at) < orphan_wait.max(CLAIM_LASTS));
         if let Some(kept) = kept.filter(|_| self.claims.len() < limit) {
             self.claims.insert(from, (kept.clone(), now));
         }
@@ -48,8 +56,8 @@ impl Vacancies {
 
     /// Whether this node keeps a copy of the group that one of its last owners held. Its own id is among these when a view
     /// took it in that it never installed.
-    fn keeps(&self, id: MemberId, group: GroupId, owners: &[MemberId], now: Time) -> bool {
-        let claim = self.claims.get(&id).filter(|(_, at)| now.since(*at) < CLAIM_LASTS);
+    fn keeps(&self, id: MemberId, group: GroupId, owners: &[MemberId], now: Time, lasts: Duration) -> bool {
+        let claim = self.claims.get(&id).filter(|(_, at)| now.since(*at) < lasts);
         claim.is_some_and(|(kept, _)| {
             (owners.contains(&kept.of) || owners.contains(&id)) && kept.groups.contains(&group)
         })
@@ -65,15 +73,6 @@ impl Vacancies {
         }
         self.since.len() - before
     }
-}
-
-/// The document's vacant groups after a change to `view`: who were the last in-sync owners of each.
-pub(super) fn after(document: &Document, view: &View) -> BTreeMap<GroupId, Vec<MemberId>> {
-    let last = |group: GroupId| match document.vacant.get(&group) {
-        Some(owners) => owners.clone(),
-        None => document.view.owners(group).to_vec(),
-    };
-    view.vacant().map(|group| (group, last(group))).collect()
 }
 
 impl Membership {
@@ -104,15 +103,18 @@ impl Membership {
         document: &Document,
         add: &[Member],
     ) -> BTreeMap<GroupId, Option<MemberId>> {
-        let keeps = |id: MemberId, group, owners: &[MemberId]| self.vacancies.keeps(id, group, owners, now);
+        let keeps =
+            |id: MemberId, group, owners: &[MemberId], lasts| self.vacancies.keeps(id, group, owners, now, lasts);
         let mut refills = BTreeMap::new();
         for (&group, owners) in &document.vacant {
-            if let Some(joiner) = add.iter().find(|m| keeps(m.id, group, owners)) {
+            if let Some(joiner) = add.iter().find(|m| keeps(m.id, group, owners, CLAIM_LASTS)) {
                 refills.insert(group, Some(joiner.id));
                 continue;
             }
-            let claimed = self.vacancies.claims.keys().any(|id| keeps(*id, group, owners));
-            let all_dead = owners.iter().all(|o| self.dead.contains_key(o));
+            let claimed = self.vacancies.claims.keys().any(|id| keeps(*id, group, owners, self.timing.orphan_wait));
+            // One that has released may live on in its process, and keep its copy.
+            let ended = |o: &MemberId| self.dead.get(o).is_some_and(|d| d.proof != Proof::Released);
+            let all_dead = owners.iter().all(ended);
             // While the registry was behind, an owner may have kept to an older view and could not come back (G-4).
             let since = self.vacancies.since.get(&group).copied().unwrap_or(now).max(self.registry.seen_behind);
             let waited = now.since(since) >= self.timing.orphan_wait || self.setup.bugs.has(Bug::LastCopiesNotAwaited);

@@ -77,6 +77,7 @@ fn with_view(present: &Document, view: View, proved: &[u64]) -> Document {
     next.proofs.extend(proved.iter().map(|id| (MemberId(*id), Proof::NewerIncarnation)));
     next.unsealed.push(UnsealedView { number: present.view.number, members: present.view.ids().collect() });
     next.departed.extend(present.view.members.iter().filter(|m| !view.contains(m.id)).cloned());
+    next.vacant = present.vacant_after(&view);
     next.view = view;
     next
 }
@@ -168,13 +169,44 @@ fn proofs_are_told_by_those_who_can_know() {
     assert_eq!(check(&same(1), &known, &forgotten), Err("shape"));
 }
 
+/// V-9: who held a vacant group last is not for its proposer to say.
+#[test]
+fn the_last_owners_are_those_that_were() {
+    let present = document(3);
+    let good = changed(&present, &[1], &[], &[]);
+    assert!(!good.vacant.is_empty(), "the first held single copies");
+    assert_eq!(check(&same(2), &present, &good), Ok(()));
+    let none = Document { vacant: BTreeMap::new(), ..good.clone() };
+    assert_eq!(check(&same(2), &present, &none), Err("shape"));
+    let mut another = good;
+    another.vacant.values_mut().for_each(|owners| owners.push(MemberId(2)));
+    assert_eq!(check(&same(2), &present, &another), Err("shape"));
+}
+
+/// P-3: a host that has booted anew comes with another identity.
+#[test]
+fn a_host_tells_of_the_boot_before() {
+    let host = |machine: &str, boot: &str| PlatformIdentity::Host {
+        machine: machine.into(),
+        boot: boot.into(),
+        lock: format!("n2#{boot}"),
+    };
+    let mut present = document(3);
+    present.view.members[1].identity = host("m2", "b1");
+    let mut next = Document { revision: present.revision + 1, ..present.clone() };
+    next.proofs.insert(MemberId(2), Proof::NewerIncarnation);
+    let by = |identity| check(&Caller { member: MemberId(9), identity }, &present, &next);
+    assert_eq!(by(host("m2", "b2")), Ok(()));
+    assert_eq!(by(host("m3", "b2")), Err("proof"));
+}
+
 #[test]
 fn what_a_change_may_look_like() {
     let present = document(3);
     let good = changed(&present, &[3], &[9], &[]);
     assert_eq!(check(&same(1), &present, &good), Ok(()));
     type Spoil = fn(&mut Document);
-    let bad: [(&str, Spoil); 12] = [
+    let bad: [(&str, Spoil); 13] = [
         ("jumps", |d| d.view.number.0 += 1),
         ("the ballot with it", |d| d.ballot += 1),
         ("another order", |d| d.view.members.swap(0, 1)),
@@ -187,6 +219,7 @@ fn what_a_change_may_look_like() {
         ("never there", |d| d.departed.push(incarnation(50, 50))),
         ("segments", |d| d.agreed.segments = 8),
         ("the same number", |d| d.view.number.0 -= 1),
+        ("a group too many", |d| d.view.groups.extend(d.view.groups.first().cloned())),
     ];
     for (what, spoil) in bad {
         let mut next = good.clone();

@@ -1,11 +1,11 @@
 //! Losses are told, and told only when every in-sync copy has failed (V-9, C-7).
 
-use sidegrid_core::MemberId;
 use sidegrid_core::document::Document;
+use sidegrid_core::{GroupId, MemberId};
 
-use crate::clock::{Instant, SEC};
+use crate::clock::{Instant, SEC, shortest};
 use crate::history::Loss;
-use crate::node::node_of;
+use crate::node::{Life, node_of};
 use crate::world::World;
 
 /// How long after a fault a node's exclusion may still be its consequence: suspicion, promises, the orphan wait, and
@@ -33,10 +33,34 @@ impl World {
                 let what = format!("group {} starts empty although {kept} held it and stays", group.0);
                 return self.violated("losses", what, None);
             }
+            if let Some(keeper) = self.keeper_within_the_wait(before, group) {
+                let what =
+                    format!("group {} starts empty although n{keeper} has kept a copy and may come back", group.0);
+                return self.violated("losses", what, None);
+            }
             if let Some(well) = owners.iter().find(|id| self.is_well(**id)) {
                 let what = format!("group {} starts empty although {well}, which held it, had no fault", group.0);
                 return self.violated("losses", what, None);
             }
+        }
+    }
+
+    /// A node that has kept the copy of one of a vacant group's last owners, while it is waited for.
+    fn keeper_within_the_wait(&self, before: &Document, group: GroupId) -> Option<usize> {
+        let last = before.vacant.get(&group)?;
+        let since = *self.vacant_since.get(&group)?;
+        if self.now > since + shortest(self.profile.timing.orphan_wait) {
+            return None;
+        }
+        let keeps = |life: &Life| life.core.keeps(group) && self.kept_one_of(life.id, last);
+        self.nodes.iter().find(|node| node.life.as_ref().is_some_and(keeps)).map(|node| node.index)
+    }
+
+    /// Remembers since when groups are vacant.
+    pub(crate) fn note_vacancies(&mut self, after: &Document) {
+        self.vacant_since.retain(|group, _| after.vacant.contains_key(group));
+        for group in after.vacant.keys() {
+            self.vacant_since.entry(*group).or_insert(self.now);
         }
     }
 

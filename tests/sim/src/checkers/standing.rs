@@ -40,7 +40,8 @@ impl World {
         let mut done = 0;
         let mut failed: BTreeMap<usize, (usize, &Operation)> = BTreeMap::new();
         for operation in self.history.operations.iter().filter(meanwhile) {
-            let refused = matches!(operation.told, Told::Refused(RefusalReason::Overloaded));
+            // Some apps wait for a tenth of a second only, in which a read is not applied.
+            let refused = matches!(operation.told, Told::Refused(RefusalReason::Overloaded | RefusalReason::Timeout));
             let fine = match (&operation.told, standing.overload) {
                 (Told::Unknown | Told::Refused(_), Some(_)) => refused || matches!(operation.told, Told::Unknown),
                 (Told::Unknown | Told::Refused(_), None) => false,

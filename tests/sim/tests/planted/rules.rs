@@ -35,9 +35,11 @@ pub(crate) const PLANTED: &[(&str, Bug, By)] = &[
     ("V-8", Bug::PeersViewsIgnored, Scenario),
     ("V-9", Bug::LastCopiesNotAwaited, Scenario),
     ("V-10", Bug::EveryoneProposes, Scenario),
+    ("V-11", Bug::LinksNotWeighed, Scenario),
     ("S-1", Bug::UnsealedIgnored, Seeds),
     ("S-2", Bug::ConfirmedAtOnce, Open),
     ("P-1", Bug::LocksIgnored, Scenario),
+    ("P-3", Bug::AnotherBootIsProof, Scenario),
     ("P-2", Bug::ProofEndsPromises, Open),
     ("C-1", Bug::PlannedDoesNotWait, Seeds),
     ("C-2", Bug::AnyNumberJoins, Scenario),
@@ -47,23 +49,26 @@ pub(crate) const PLANTED: &[(&str, Bug, By)] = &[
     ("C-6", Bug::OldPrimaryNotAwaited, Seeds),
     ("C-7", Bug::NeverBeginsAgain, Scenario),
     ("C-8", Bug::JoinersNotReached, Scenario),
-    ("D-1", Bug::DroppedNotAwaited, Seeds),
+    ("D-1", Bug::DroppedNotAwaited, Open),
     ("W-1", Bug::IncomingSkipped, Seeds),
     ("W-2", Bug::OldViewsTaken, Open),
     ("W-3", Bug::NoTombstones, Seeds),
     ("W-4", Bug::CountersBeginAgain, Open),
+    ("W-5", Bug::SendsAgainAtOnce, Scenario),
     ("O-1", Bug::RetriesApplyAgain, Seeds),
     ("O-2", Bug::StragglersApplied, Scenario),
     ("O-3", Bug::RefusedMeansNo, Seeds),
+    ("O-4", Bug::KeysForgotten, Scenario),
     ("R-1", Bug::DirtyReads, Seeds),
     ("R-2", Bug::DirtyReads, Seeds),
     ("M-1", Bug::NoCollect, Seeds),
     ("M-2", Bug::NoResend, Seeds),
     ("T-1", Bug::FillingIgnoresWrites, Seeds),
-    ("T-2", Bug::TransferSurvivesPrimary, Seeds),
+    ("T-2", Bug::TransferSurvivesPrimary, Open),
     ("E-1", Bug::RemovalsNotOrdered, Open),
     ("E-2", Bug::ExpiredIsAbsent, Open),
     ("E-3", Bug::EvictsByItself, Open),
+    ("E-4", Bug::RoomNotLookedFor, Open),
     ("G-1", Bug::SwapComparesLittle, Seeds),
     ("G-2", Bug::LostAnswerIsNo, Open),
     ("G-3", Bug::OlderDocumentFollowed, Scenario),
@@ -72,8 +77,8 @@ pub(crate) const PLANTED: &[(&str, Bug, By)] = &[
 ];
 
 /// Rules that no core can leave out: A-1 is a pure function with properties of its own (`placement/tests`), F-1 is the
-/// codec's.
-const ELSEWHERE: [&str; 2] = ["A-1", "F-1"];
+/// codec's, G-5 the registry's (`rights/tests`), and every swap of every seed is checked against it.
+const ELSEWHERE: [&str; 3] = ["A-1", "F-1", "G-5"];
 
 fn rules() -> BTreeSet<String> {
     let text = include_str!("../../../../docs/PROTOCOL.md");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sidegrid_core::MemberId;
 use sidegrid_core::event::Notice;
 use sidegrid_core::message::Message;
-use sidegrid_core::operation::{Condition, OperationKind, Outcome};
+use sidegrid_core::operation::{Condition, Idempotency, OperationKind, Outcome};
 use sidegrid_core::planted_bug::Bug;
 use sidegrid_core::view::Replicas;
 
@@ -39,14 +39,28 @@ fn views_of_peers_not_installed_is_noticed() {
     });
 }
 
-/// V-9: a last copy is waited for.
+/// V-9: a last copy is waited for, while nobody waits with the exclusion.
 #[test]
 fn last_copies_not_waited_for_is_noticed() {
     is_caught(Bug::LastCopiesNotAwaited, |bugs| {
         let mut world = World::with_bugs(3, Replicas::Count(1), bugs);
         world.isolate(3);
-        world.run(Duration::from_secs(4));
-        assert!(world.view(1).is_some_and(|v| v.contains(MemberId(3))), "given up within four seconds");
+        world.until("it is out", |w| w.view(1).is_some_and(|v| !v.contains(MemberId(3))));
+        world.run(Duration::from_secs(3));
+        assert!(world.view(1).is_some_and(|v| v.vacant().next().is_some()), "given up within three seconds");
+    });
+}
+
+/// V-11: of those whose links are broken the one goes that has most of them.
+#[test]
+fn links_that_are_not_weighed_are_noticed() {
+    is_caught(Bug::LinksNotWeighed, |bugs| {
+        let mut world = World::with_bugs(5, TWO, bugs);
+        world.cut_data(1, 3);
+        world.cut_data(1, 4);
+        world.until("four go on", |w| w.members(2).len() < 5);
+        world.run(Duration::from_secs(2));
+        assert_eq!(world.members(2), [2, 3, 4, 5]);
     });
 }
 
@@ -72,6 +86,18 @@ fn a_false_proof_is_noticed() {
         world.run(Duration::from_secs(1));
         let proved = |w: &World, id: u64| w.nodes[&id].notices.iter().any(|n| matches!(n, Notice::ProvedDead { .. }));
         assert!(!proved(&world, 1) && !proved(&world, 2), "a living member was proved dead");
+    });
+}
+
+/// P-3: a clone of a machine proves nothing while the one that it was made from answers.
+#[test]
+fn another_boot_taken_for_proof_is_noticed() {
+    is_caught(Bug::AnotherBootIsProof, |bugs| {
+        let mut world = World::with_bugs(2, TWO, bugs);
+        world.start_on_boot(9, "lock-1", "b2");
+        world.run(Duration::from_secs(1));
+        let proved = world.nodes[&2].notices.iter().any(|n| matches!(n, Notice::ProvedDead { .. }));
+        assert!(!proved, "a living member was proved dead");
     });
 }
 
@@ -152,5 +178,32 @@ fn applying_a_straggler_is_noticed() {
         world.pass(from, to, late);
         world.run(Duration::from_millis(100));
         assert_eq!(world.get(other, "k"), None, "the late attempt put it again");
+    });
+}
+
+/// W-5: what is outstanding is not sent again and again.
+#[test]
+fn sending_again_at_once_is_noticed() {
+    is_caught(Bug::SendsAgainAtOnce, |bugs| {
+        let mut world = World::with_bugs(2, TWO, bugs);
+        world.keep = |m| matches!(m, Message::Replicate { .. });
+        world.submit(1, "k", put("v"));
+        world.run(Duration::from_millis(700));
+        assert!((1..=4).contains(&world.kept.len()), "sent {} times", world.kept.len());
+    });
+}
+
+/// O-4: a key is remembered with what it was used for.
+#[test]
+fn forgetting_what_a_key_was_used_for_is_noticed() {
+    is_caught(Bug::KeysForgotten, |bugs| {
+        let mut world = World::with_bugs(2, TWO, bugs);
+        for (value, fits) in [("v", true), ("w", false)] {
+            let kind = put(value);
+            let key = Idempotency::new(7, &kind, None);
+            let ticket = world.submit_with(1, "k", kind, Some(key));
+            world.until("an answer", |w| w.told(ticket).is_some());
+            assert_eq!(world.told(ticket).unwrap().is_ok(), fits, "{value}");
+        }
     });
 }
