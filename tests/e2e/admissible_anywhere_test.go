@@ -22,7 +22,7 @@ func strictPod(name, more string) string {
 // namespace has users of its own.
 func TestLabelledPodsAreAdmittedWhereTheyWereWithoutTheLabel(t *testing.T) {
 	s := newSpace(t, "admissible")
-	s.must(s.kube.Apply(s.ctx, s.name, cacheCluster("web", withCache(`{}`))))
+	s.must(s.kube.Apply(s.ctx, s.name, cacheCluster("web", `{"caches":{"sessions":{}}}`)))
 	s.run("label", "namespace", s.name, "--overwrite", "pod-security.kubernetes.io/enforce-version=v1.26")
 	const policy = `{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicy","metadata":{"name":"e2e-users"},
 	  "spec":{"failurePolicy":"Fail","matchConstraints":{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":%q}},
