@@ -59,7 +59,7 @@ func TestLabelledPodsAreAdmittedWhereTheyWereWithoutTheLabel(t *testing.T) {
 func TestPodsJoinWhateverTheirNameAndResolver(t *testing.T) {
 	s := newSpace(t, "resolver")
 	s.must(s.kube.Apply(s.ctx, s.name, cacheCluster("web", `{"caches":{"sessions":{}},"sidecar":{"http":{"port":7085}}}`)))
-	long := "step-" + strings.Repeat("of-a-workflow-", 16) + "1"
+	long := "step-" + strings.Repeat("of-a-workflow-", 7) + "1"
 	pods := map[string]string{
 		"node-resolver": `"dnsPolicy":"Default",`,
 		"no-resolver":   `"dnsPolicy":"None","dnsConfig":{"nameservers":["203.0.113.1"]},`,
