@@ -32,7 +32,8 @@ type space struct {
 var (
 	joinWarnings = []string{"can't join yet"}
 	// An API server that answers late, as on a machine that is busy with other things.
-	slowWarnings     = []string{"no answer within", "was not answered in time", "can't be asked", "can't be looked after"}
+	slowWarnings = []string{"no answer within", "was not answered in time", "can't be asked", "can't be looked after",
+		"the registry can't be reached"}
 	faultWarnings    = []string{"is suspected", "the lease ran out", "superseded", "the member died", "an exclusion can't go on"}
 	registryWarnings = []string{"the registry can't be reached", "registry https://"}
 	lostWarnings     = []string{"the registry's document is missing", "is missing or was put back", "put the document back"}

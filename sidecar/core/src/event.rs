@@ -121,7 +121,7 @@ pub enum RegistryAnswer {
 /// Something that the shell shall do.
 #[derive(Clone, Debug)]
 pub enum Effect {
-    /// Send to a peer that was named in a [`Effect::Reach`] or in a message; dropped if it can't be reached.
+    /// Send to a peer that was named in an [`Effect::Peers`] or in a message; dropped if it can't be reached.
     Send {
         /// To whom.
         to: MemberId,

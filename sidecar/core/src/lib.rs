@@ -3,7 +3,7 @@
 //! Time is an argument, randomness a seed, and everything that leaves the core is an [`Effect`]. The rules are
 //! stated with numbers in `docs/PROTOCOL.md`; code that keeps one names it (`V-3`).
 //!
-//! Newcomers start at [`Core`], then [`event`], then the folders `membership/` (who is in, who may serve) and
+//! Newcomers start at [`crate::core::Core`], then [`event`], then the folders `membership/` (who is in, who may serve) and
 //! `data/` (what happens to a write and a read).
 
 pub mod backoff;
