@@ -211,9 +211,11 @@ mod tests {
         network.cut(Channel::Data, 0, 1);
         assert!(!network.passes(Channel::Data, 0, 1));
         assert!(network.passes(Channel::Data, 1, 0) && network.passes(Channel::Detection, 0, 1));
-        assert!(!network.connects(0, 1) && !network.connects(1, 0) && network.connects(0, 2));
+        let both = |network: &Network, one, other| network.passes_both(Channel::Data, one, other);
+        assert!(!both(&network, 0, 1) && !both(&network, 1, 0) && both(&network, 0, 2));
+        assert!(network.passes_both(Channel::Detection, 0, 1));
         network.heal(Channel::Data, 0, 1);
-        assert!(network.connects(0, 1));
+        assert!(both(&network, 0, 1));
     }
 
     #[test]
