@@ -155,7 +155,7 @@ impl Registry {
     }
 
     /// What a replica answers that has not seen the last changes.
-    fn from_before(&mut self, now: u64) -> Option<Arc<Document>> {
+    fn earlier_document(&mut self, now: u64) -> Option<Arc<Document>> {
         let behind = self.rng.between(0, 3 * SEC);
         let then = self.replaced.iter().find(|(replaced, _)| replaced + behind > now);
         then.map(|(_, document)| Arc::clone(document)).or_else(|| self.document.clone())
@@ -179,7 +179,7 @@ impl Registry {
         }
         match request {
             RegistryCall::Read if self.stale > 0 && self.rng.percent(50) => {
-                (RegistryAnswer::Document(self.from_before(now)), false)
+                (RegistryAnswer::Document(self.earlier_document(now)), false)
             }
             RegistryCall::Read => (RegistryAnswer::Document(self.document.clone()), false),
             RegistryCall::Create(_) if self.lost.is_some() && self.document.is_none() => {
