@@ -1,6 +1,8 @@
 //! Faults that stand: within a bound everybody whom the fault does not concern is served again, while it still stands.
 //! A file each. `SIM_SEEDS` sets how many seeds; `-- replay --seed N --standing NAME --trace` shows one.
 
+#![allow(clippy::print_stdout, reason = "a test says which seeds fail")]
+
 mod death_without_registry;
 mod frozen_member;
 mod large_grid;
