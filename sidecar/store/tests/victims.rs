@@ -51,12 +51,12 @@ fn just_enough_are_named_once_and_again_when_nothing_came_of_it() {
         assert_eq!((first.len(), second.len()), (6, 4), "{policy:?}: ten are too many");
         let named: BTreeSet<_> = first.iter().chain(&second).map(|victim| victim.key.clone()).collect();
         assert_eq!(named.len(), 10);
-        assert!(store.victims(CacheId(0), start + Duration::from_millis(900), 100).is_empty());
+        assert!(store.victims(CacheId(0), start + Duration::from_millis(240), 100).is_empty());
         assert_eq!(store.figures(CacheId(0)).entries, 110, "naming removes nothing");
 
         remove(&store, &first);
-        assert!(store.victims(CacheId(0), start + Duration::from_millis(900), 100).is_empty());
-        let again = store.victims(CacheId(0), start + Duration::from_millis(1_001), 100);
+        assert!(store.victims(CacheId(0), start + Duration::from_millis(240), 100).is_empty());
+        let again = store.victims(CacheId(0), start + Duration::from_millis(251), 100);
         assert_eq!(again.len(), 4, "{policy:?}: nobody removed the four");
         let left: BTreeSet<_> = (0..4).map(GroupId).flat_map(|group| store.keys(group)).collect();
         let gone: BTreeSet<_> = first.iter().map(|victim| victim.key.clone()).collect();
