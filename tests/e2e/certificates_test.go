@@ -91,8 +91,8 @@ func strangeAuthority(like *authority) (*authority, error) {
 	return &authority{certificate, key, like.cluster}, err
 }
 
-// leaf signs one for a member of `cluster`, in which case it is right if that is the authority's own.
-func (a *authority) leaf(cluster string) (tls.Certificate, error) {
+// leaf signs one for a member of `cluster` in `pod`, which is right if the cluster is the authority's own.
+func (a *authority) leaf(cluster, pod string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -101,7 +101,7 @@ func (a *authority) leaf(cluster string) (tls.Certificate, error) {
 	if err != nil {
 		return tls.Certificate{}, err
 	}
-	identity, err := url.Parse(fmt.Sprintf("sidegrid://%s/%s/ns/name/pod", cluster, someMember))
+	identity, err := url.Parse(fmt.Sprintf("sidegrid://%s/%s/%s", cluster, someMember, pod))
 	if err != nil {
 		return tls.Certificate{}, err
 	}

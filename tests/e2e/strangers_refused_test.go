@@ -32,8 +32,8 @@ type caller struct {
 	taken  bool
 }
 
-// callers are strangers of all kinds and one that is right, or the strangers would show nothing.
-func callers(t *testing.T, ours, theirs, namesake *authority) []caller {
+// callers are strangers of all kinds and one that is right, or the strangers would show nothing. All name a pod of ours.
+func callers(t *testing.T, pod string, ours, theirs, namesake *authority) []caller {
 	t.Helper()
 	strange, err := strangeAuthority(ours)
 	if err != nil {
@@ -53,7 +53,7 @@ func callers(t *testing.T, ours, theirs, namesake *authority) []caller {
 		{"an authority that nobody knows", strange, ours.cluster, false},
 		{"a member of ours", ours, ours.cluster, true},
 	} {
-		leaf, err := one.by.leaf(one.cluster)
+		leaf, err := one.by.leaf(one.cluster, pod)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +87,8 @@ func TestStrangersAreRefused(t *testing.T) {
 	s.announced = append(s.announced, "handshake", "certificate")
 	operators, err := s.operatorPods(s.ctx)
 	s.must(err)
-	for _, one := range callers(t, s.authorityOf("web"), s.authorityOf("other"), namesake.authorityOf("web")) {
+	pod := fmt.Sprintf("%s/web/%s/%s", s.name, pods[0].Metadata.Name, pods[0].Metadata.UID)
+	for _, one := range callers(t, pod, s.authorityOf("web"), s.authorityOf("other"), namesake.authorityOf("web")) {
 		for _, port := range []int{dataPort, failureDetectionPort} {
 			if alert := s.refusedBy(pods[0].Status.PodIP, port, one.leaves); (alert == "") != one.taken {
 				t.Errorf("%s at port %d: alert %q", one.who, port, alert)
