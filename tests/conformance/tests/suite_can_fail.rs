@@ -12,9 +12,17 @@ async fn a_right_registry_passes() {
 async fn each_fault_is_found() {
     let mut missed = Vec::new();
     for fault in MemoryFault::ALL {
-        let mut run = JoinSet::new();
-        run.spawn(suite(move || MemoryPlace::with(fault)));
-        if run.join_next().await.is_some_and(|ended| ended.is_ok()) {
+        // Some show only when calls race, which on a busy machine they may not do every time.
+        let mut found = false;
+        for _ in 0..3 {
+            let mut run = JoinSet::new();
+            run.spawn(suite(move || MemoryPlace::with(fault)));
+            found |= run.join_next().await.is_some_and(|ended| ended.is_err());
+            if found {
+                break;
+            }
+        }
+        if !found {
             missed.push(fault);
         }
     }
