@@ -22,6 +22,7 @@ pub(crate) mod origin;
 mod owner;
 mod primary;
 mod promotion;
+mod reads;
 mod result_budget;
 mod results;
 mod transfer;
@@ -270,7 +271,6 @@ impl<S: Storage> Data<S> {
         self.groups.iter().all(Group::is_quiet)
     }
 
-    /// Members that have not acknowledged a replication for `data_suspect`.
     /// Members that acknowledged nothing at all for `limit` while something was outstanding there: no progress. A slow link
     /// is not one of them, however long its oldest write waits.
     pub(crate) fn stuck(&self, now: Time, limit: std::time::Duration) -> BTreeSet<MemberId> {

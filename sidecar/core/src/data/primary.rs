@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::group::{AppliedWrite, Group, Pending, Role, Waiter};
 use super::intake::intake_bytes;
 use super::owner::write_of;
+use super::result_budget::hash_of_key;
 use super::results::ResultLookup;
 use super::transfer::result_bytes;
 use super::{Asker, Data};
@@ -94,82 +95,20 @@ impl<S: Storage> Data<S> {
         }
     }
 
-    fn refuse(&mut self, cx: &mut StepContext<'_>, group: Option<GroupId>, asker: Asker, reason: RefusalReason) {
+    pub(super) fn refuse(
+        &mut self,
+        cx: &mut StepContext<'_>,
+        group: Option<GroupId>,
+        asker: Asker,
+        reason: RefusalReason,
+    ) {
         if let Some(group) = group {
             self.with_results(group, |results| results.refused(asker.id, asker.attempt, cx.now));
         }
         self.conclude(cx, asker, Err(Refusal { reason, applied: Applied::No }));
     }
 
-    /// A read: from the copy held here where it is clean, else decided as primary.
-    fn admit_read(
-        &mut self,
-        cx: &mut StepContext<'_>,
-        group: GroupId,
-        asker: Asker,
-        key: &CacheKey,
-        operation: Operation,
-    ) {
-        if !self.has_lease(cx.now) {
-            self.refuse(cx, None, asker, RefusalReason::NoLease);
-            return;
-        }
-        match self.gate.read(&*self.store, group, key, || cx.now) {
-            crate::gate::GateRead::Found(entry) => self.answer(cx, asker, Outcome::Found(entry)),
-            crate::gate::GateRead::Absent => self.answer(cx, asker, Outcome::Absent),
-            crate::gate::GateRead::AskCore => self.read_as_primary(cx, group, asker, key, operation),
-        }
-    }
-
-    /// Shows the last stable version, which a pending write leaves in its `before`.
-    fn read_as_primary(
-        &mut self,
-        cx: &mut StepContext<'_>,
-        group: GroupId,
-        asker: Asker,
-        key: &CacheKey,
-        operation: Operation,
-    ) {
-        let g = &self.groups[group.index()];
-        let Some(primary) = g.primary() else {
-            self.refuse(cx, None, asker, RefusalReason::NoOwner);
-            return;
-        };
-        if !primary.is_serving() {
-            self.refuse(cx, None, asker, RefusalReason::Rebalancing);
-            return;
-        }
-        let chain = primary.dirty.get(key);
-        let first = chain.and_then(|c| primary.pending.get(c.front()?));
-        let last = chain.and_then(|c| c.back().copied());
-        let shown = match first {
-            Some(pending) if !cx.bug(Bug::DirtyReads) => pending.before.clone(),
-            _ => self.store.get(group, key).and_then(|r| r.entry),
-        };
-        match (shown, last) {
-            // Past its deadline: neither the value nor "absent" before a removal is stable (E-2).
-            (Some(entry), Some(last)) if entry.is_expired(cx.now) => {
-                self.wait_on(group, last, Waiter::Again(asker, operation));
-            }
-            (Some(entry), None) if entry.is_expired(cx.now) => {
-                if let Some(reason) = self.cannot_order(cx, group) {
-                    return self.refuse(cx, None, asker, reason);
-                }
-                if cx.bug(Bug::ExpiredIsAbsent) {
-                    return self.answer(cx, asker, Outcome::Absent);
-                }
-                self.order(cx, group, key, None, None, Waiter::Tell(asker, Outcome::Absent));
-                self.removed(cx, key, true);
-            }
-            (Some(entry), _) => {
-                let found = crate::evaluate::view_of(&entry, cx.now);
-                self.answer(cx, asker, Outcome::Found(found));
-            }
-            (None, _) => self.answer(cx, asker, Outcome::Absent),
-        }
-    }
-
-    fn wait_on(&mut self, group: GroupId, counter: u64, waiter: Waiter) {
+    pub(super) fn wait_on(&mut self, group: GroupId, counter: u64, waiter: Waiter) {
         if let Some(pending) = self.groups[group.index()].primary_mut().and_then(|p| p.pending.get_mut(&counter)) {
             pending.waiters.push(waiter);
         }
@@ -185,7 +124,7 @@ impl<S: Storage> Data<S> {
         operation: Operation,
     ) {
         let window_full = (!self.links_admit(cx, group, &operation)).then_some(RefusalReason::Overloaded);
-        let results_full = operation.idempotency.is_some() && self.results_are_full(group, key, hash_of(key));
+        let results_full = operation.idempotency.is_some() && self.results_are_full(group, key, hash_of_key(&key.key));
         let results_full = results_full.then_some(RefusalReason::ResultsFull);
         let reason = self.cannot_order(cx, group).or(results_full).or(window_full);
         if let Some(reason) = reason {
@@ -230,7 +169,7 @@ impl<S: Storage> Data<S> {
     }
 
     /// Why no write can be ordered now.
-    fn cannot_order(&self, cx: &StepContext<'_>, group: GroupId) -> Option<RefusalReason> {
+    pub(super) fn cannot_order(&self, cx: &StepContext<'_>, group: GroupId) -> Option<RefusalReason> {
         let primary = self.groups[group.index()].primary()?;
         if !self.has_lease(cx.now) {
             return Some(RefusalReason::NoLease);
@@ -251,7 +190,7 @@ impl<S: Storage> Data<S> {
 
     /// Orders a write of the group: gives it the next version, applies it here, and sends it to every other copy
     /// (W-1, W-4).
-    fn order(
+    pub(super) fn order(
         &mut self,
         cx: &mut StepContext<'_>,
         group: GroupId,
@@ -539,7 +478,7 @@ impl<S: Storage> Data<S> {
         removes
     }
 
-    fn removed(&self, cx: &mut StepContext<'_>, key: &CacheKey, expired: bool) {
+    pub(super) fn removed(&self, cx: &mut StepContext<'_>, key: &CacheKey, expired: bool) {
         cx.notice(Notice::Removed { cache: key.cache, expired });
     }
 }
@@ -556,13 +495,4 @@ fn remembered(
     let idempotency = operation.idempotency.map(|i| RememberedKey { key: i.key, fingerprint: i.fingerprint, entry });
     let (cache, age) = (operation.cache, std::time::Duration::ZERO);
     RememberedResult { id, cache, idempotency, age, over_below, version, outcome: outcome.clone() }
-}
-
-fn hash_of(key: &CacheKey) -> u64 {
-    hash_of_key(&key.key)
-}
-
-/// Tells the entries of a cache apart, for their shares of its budget of results.
-fn hash_of_key(key: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64(key)
 }

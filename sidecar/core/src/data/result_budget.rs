@@ -82,3 +82,8 @@ impl<S: Storage> Data<S> {
         usize::try_from(self.result_budget.bytes.values().sum::<i64>()).unwrap_or(0)
     }
 }
+
+/// Tells the entries of a cache apart, for their shares of its budget of results.
+pub(super) fn hash_of_key(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
+}
